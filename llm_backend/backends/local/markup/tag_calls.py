@@ -13,6 +13,7 @@ Values that may be other than strings by the function's schema are parsed as JSO
 
 import json
 
+from llm_backend.backends.base import FUNCTION_NAME_LENGTH
 from llm_backend.backends.local.markup.family import CallParser, Tools
 from llm_backend.backends.local.markup.json_calls import json_calls
 from llm_backend.backends.local.markup.json_text import normalize_json
@@ -47,8 +48,7 @@ def function_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[No
     yield from reader.expect(">")
     call = _TagCall(reader, name, tools)
     while (yield from reader.try_one_of("<parameter=", "</function>")) == "<parameter=":
-        key = yield from reader.read_name()
-        yield from reader.expect(">")
+        key = yield from _read_key(reader, ">")
         yield from call.read_value(key, "</parameter>")
     call.end()
 
@@ -61,13 +61,23 @@ def _read_key_value_call(reader: MarkupReader, closing: str, tools: Tools) -> St
     has_ended = (yield from reader.expect_one_of("<arg_key>", closing)) == closing
     call = _TagCall(reader, name, tools)
     while not has_ended:
-        key = yield from reader.read_name()
-        yield from reader.expect("</arg_key>")
+        key = yield from _read_key(reader, "</arg_key>")
         yield from reader.skip_space()
         yield from reader.expect("<arg_value>")
         yield from call.read_value(key, "</arg_value>")
         has_ended = not (yield from reader.try_one_of("<arg_key>"))
     call.end()
+
+
+def _read_key(reader: MarkupReader, closing: str) -> Steps[str]:
+    """Reads an argument's name, in which any character of a line may be, and `closing`."""
+    key = ""
+    while reader.current not in (closing[0], "\n") and len(key) < FUNCTION_NAME_LENGTH:
+        key += yield from reader.advance()
+    yield from reader.expect(closing)
+    if not key:
+        raise NoCall
+    return key
 
 
 class _TagCall:
@@ -82,18 +92,22 @@ class _TagCall:
         reader.add_arguments("{")
 
     def read_value(self, key: str, closing: str) -> Steps[None]:
-        """Reads the next argument: its text up to `closing`, without the line breaks around it."""
+        """Reads the next argument: its text up to `closing`, without the line breaks around it. Of
+        arguments with the same name the first one counts."""
         reader = self._reader
-        if key in self._keys:
-            raise NoCall
-        reader.add_arguments(
-            (", " if self._keys else "") + json.dumps(key, ensure_ascii=False) + ": "
-        )
+        is_new = key not in self._keys
+        if is_new:
+            reader.add_arguments(
+                (", " if self._keys else "") + json.dumps(key, ensure_ascii=False) + ": "
+            )
         self._keys.add(key)
         if reader.current == "\n":
             yield from reader.advance()
         reader.commit()
         marks = ("\n" + closing, closing)
+        if not is_new:
+            yield from reader.read_text_until(marks, lambda text: None)
+            return
         schema = self._properties.get(key)
         # An argument without a schema is a string.
         if not isinstance(schema, dict) or not schema or is_text(schema):

@@ -467,6 +467,38 @@ def test_tagged_optional_text_stays_text(family, schema, written, value):
         assert (answer.parsed(), answer.content) == ([("f", {"a": value})], "")
 
 
+@pytest.mark.parametrize("family", sorted(TAGGED))
+@pytest.mark.parametrize("name", ["user id", "é,(b)", "a'b", "x" * 200])
+def test_tagged_argument_may_have_any_name(family, name):
+    call = TAGGED[family].replace("parameter=a", f"parameter={name}").format("5")
+    call = call.replace("<arg_key>a<", f"<arg_key>{name}<")
+    for pieces in ([call], list(call)):
+        answer = parse_answer(pieces, markup_of("", family))
+
+        assert (answer.parsed(), answer.content) == ([("f", {name: "5"})], "")
+
+
+@pytest.mark.parametrize("family", ["qwen3-coder", "glm"])
+def test_tagged_argument_counts_once(family):
+    again = {
+        "qwen3-coder": "<parameter=a>\n2 < 3\n</parameter>\n<parameter=b>\nx\n</parameter>\n</func",
+        "glm": "<arg_key>a</arg_key><arg_value>2</arg_value><arg_key>b</arg_key>\n"
+        "<arg_value>x</arg_value>\n</tool",
+    }[family]
+    call = TAGGED[family].format("1").replace("</func" if "func" in again else "</tool", again)
+    for pieces in ([call], list(call)):
+        answer = parse_answer(pieces, markup_of("", family))
+
+        assert (answer.parsed(), answer.content) == ([("f", {"a": "1", "b": "x"})], "")
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "x" * 300])
+def test_tagged_argument_without_a_name_ends_the_call(name):
+    call = TAGGED["qwen3-coder"].replace("parameter=a", f"parameter={name}").format("5")
+
+    assert parse_answer([call], markup_of("", "qwen3-coder")).calls == [("f", "{}")]
+
+
 @pytest.mark.parametrize(
     ("types", "written", "value"),
     [(["string", "integer"], "5", 5), (["string", "integer"], "5.5", "5.5"),
