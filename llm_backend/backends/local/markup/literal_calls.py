@@ -100,15 +100,16 @@ def _read_calls(
 def _read_arguments(
     reader: MarkupReader, name: str, style: _LiteralStyle, end: str, order: Sequence[str]
 ) -> Steps[None]:
-    """Reads the arguments up to `end`; positional ones get their names from `order`."""
+    """Reads the arguments up to `end`; positional ones get their names from `order`. Of those with
+    the same name the first one counts."""
     reader.begin_call(name)
     reader.add_arguments("{")
     index = 0
+    keys: set[str] = set()
     while True:
         yield from reader.skip_space()
         if reader.current == end:
             break
-        reader.add_arguments(", " if index else "")
         if reader.current.isalpha() or reader.current == "_":
             key = yield from _read_bare_key(reader)
             yield from reader.skip_space()
@@ -117,9 +118,11 @@ def _read_arguments(
             key = order[index]
         else:
             raise NoCall
-        reader.add_arguments(json.dumps(key, ensure_ascii=False) + ": ")
+        write: _Write = reader.add_arguments if key not in keys else lambda text: None
+        write((", " if keys else "") + json.dumps(key, ensure_ascii=False) + ": ")
+        keys.add(key)
         reader.commit()
-        yield from _read_literal(reader, style, reader.add_arguments)
+        yield from _read_literal(reader, style, write)
         index += 1
         yield from reader.skip_space()
         if reader.current == ",":

@@ -325,6 +325,23 @@ def test_call_ends_before_what_is_no_literal(written, read, rest):
         assert (answer.parsed(), answer.content) == ([("ping", {"a": read})], rest)
 
 
+@pytest.mark.parametrize(
+    ("family", "call"),
+    [("lfm2", '<|tool_call_start|>[get_weather(city="x", city="y", days=2, days=[1])]'
+              "<|tool_call_end|>"),
+     ("lfm2", '<|tool_call_start|>[get_weather("x", days=2, city=("y", {"a": 1}))]'
+              "<|tool_call_end|>"),
+     ("gemma-4", '<|tool_call>call:get_weather{city:<|"|>x<|"|>,city:<|"|>y<|"|>,days:2}'
+                 "<tool_call|>")],
+)  # fmt: skip
+def test_keyword_argument_counts_once(family, call):
+    for pieces in ([call], list(call)):
+        answer = parse_answer(pieces, markup_of("", family))
+
+        assert answer.calls == [("get_weather", '{"city": "x", "days": 2}')]
+        assert answer.content == ""
+
+
 @pytest.mark.parametrize("bracket", ["(", "[", "{1:"])
 def test_deep_nesting_ends_a_call(bracket):
     call = f"<|tool_call_start|>ping(a={bracket * 5000}"
