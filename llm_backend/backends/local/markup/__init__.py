@@ -5,7 +5,7 @@ family.py      the types of these descriptions
 parser.py      streaming parser of an answer; parts.py: what it emits
 reader.py      the cursor that parsers read with
 json_calls.py, named_calls.py, tag_calls.py, literal_calls.py, harmony.py  notations of calls
-json_text.py   incremental JSON
+json_text.py   incremental JSON; python_strings.py: that of Python's strings
 grammar.py     grammars that constrain answers to calls or content
 parameters.py  parameter schemas of functions
 lark.py        validation of clients' Lark grammars

@@ -5,24 +5,17 @@ call:get_weather{city:<escape>Paris<escape>,days:2}                    Gemma's
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llm_backend.backends.local.markup.family import CallParser, Tools
 from llm_backend.backends.local.markup.json_text import normalize_json
+from llm_backend.backends.local.markup.python_strings import Write, read_python_string, write_text
 from llm_backend.backends.local.markup.reader import MarkupReader, NoCall, Steps
 
-_ESCAPES = {
-    "n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "a": "\a", "v": "\v", "\n": "",
-}  # fmt: skip
-_ESCAPE_DIGITS = {"x": 2, "u": 4, "U": 8}
-_OCTAL = "01234567"
 _PREFIX_LETTERS = "bBrRuU"  # before the quote of a string
 _PREFIXES = ("b", "br", "r", "rb", "u")
 _DEPTH = 64  # deeper nesting is rejected
-
-_Write = Callable[[str], None]
-"""Writer of a value's JSON."""
 
 
 def python_calls(*closings: str, is_known_only: bool = False) -> CallParser:
@@ -118,7 +111,7 @@ def _read_arguments(
             key = order[index]
         else:
             raise NoCall
-        write: _Write = reader.add_arguments if key not in keys else lambda text: None
+        write: Write = reader.add_arguments if key not in keys else lambda text: None
         write((", " if keys else "") + json.dumps(key, ensure_ascii=False) + ": ")
         keys.add(key)
         reader.commit()
@@ -143,7 +136,7 @@ def _read_bare_key(reader: MarkupReader) -> Steps[str]:
 
 
 def _read_literal(
-    reader: MarkupReader, style: _LiteralStyle, write: _Write, depth: int = 0
+    reader: MarkupReader, style: _LiteralStyle, write: Write, depth: int = 0
 ) -> Steps[None]:
     if depth > _DEPTH:
         raise NoCall
@@ -163,7 +156,7 @@ def _read_literal(
         yield from _read_word(reader, style, write)
 
 
-def _read_word(reader: MarkupReader, style: _LiteralStyle, write: _Write) -> Steps[None]:
+def _read_word(reader: MarkupReader, style: _LiteralStyle, write: Write) -> Steps[None]:
     """Reads a number or a constant, or a string if the word is its prefix."""
     word = ""
     while reader.current.isalnum() or (reader.current and reader.current in "+-._"):
@@ -198,7 +191,7 @@ def _number(word: str) -> str:
 
 
 def _read_parenthesis(
-    reader: MarkupReader, style: _LiteralStyle, write: _Write, depth: int
+    reader: MarkupReader, style: _LiteralStyle, write: Write, depth: int
 ) -> Steps[None]:
     """Reads a tuple, which becomes a list, or a value in parentheses. Which of them it is, the text
     after the first value says."""
@@ -220,7 +213,7 @@ def _read_parenthesis(
 def _read_items(
     reader: MarkupReader,
     style: _LiteralStyle,
-    write: _Write,
+    write: Write,
     end: str,
     depth: int,
     *,
@@ -249,7 +242,7 @@ def _read_items(
     reader.commit()
 
 
-def _read_key(reader: MarkupReader, style: _LiteralStyle, write: _Write) -> Steps[None]:
+def _read_key(reader: MarkupReader, style: _LiteralStyle, write: Write) -> Steps[None]:
     if any(reader.current and quote.startswith(reader.current) for quote in style.quotes):
         yield from _read_string(reader, style, write)
         return
@@ -260,20 +253,20 @@ def _read_key(reader: MarkupReader, style: _LiteralStyle, write: _Write) -> Step
 
 
 def _read_string(
-    reader: MarkupReader, style: _LiteralStyle, write: _Write, *, is_raw: bool = False
+    reader: MarkupReader, style: _LiteralStyle, write: Write, *, is_raw: bool = False
 ) -> Steps[None]:
     """Reads a string; those next to it continue it in Python."""
     if not style.has_escapes:
         quote = yield from reader.expect_one_of(*style.quotes)
         write('"')
         reader.commit()
-        yield from reader.read_text_until((quote,), lambda text: _write_text(write, text))
+        yield from reader.read_text_until((quote,), lambda text: write_text(write, text))
         write('"')
         reader.commit()
         return
     write('"')
     while reader.current and reader.current in style.quotes:
-        yield from _read_python_string(reader, write, is_raw=is_raw)
+        yield from read_python_string(reader, write, is_raw=is_raw)
         yield from reader.skip_space()
         prefix = ""
         while reader.current and reader.current in _PREFIX_LETTERS:
@@ -283,63 +276,3 @@ def _read_string(
         raise _no_call_from(reader, prefix)
     write('"')
     reader.commit()
-
-
-def _read_python_string(reader: MarkupReader, write: _Write, *, is_raw: bool) -> Steps[None]:
-    """Reads a string between quotes or triple quotes."""
-    quote = yield from reader.advance()
-    if reader.current == quote:
-        yield from reader.advance()
-        if reader.current != quote:
-            return  # an empty string
-        yield from reader.advance()
-        quote *= 3
-    reader.commit()
-    half = ""  # a high surrogate, until the next character is known
-    while True:
-        piece = yield from reader.advance()
-        if piece == "\\":
-            piece = yield from _read_escape_sequence(reader, is_raw=is_raw)
-        elif piece == quote[0]:
-            while piece != quote and reader.current == quote[0]:
-                piece += yield from reader.advance()
-            if piece == quote:
-                break
-            if not reader.current:
-                raise NoCall
-        text = half + piece
-        half = text[-1:] if "\ud800" <= text[-1:] < "\udc00" else ""
-        _write_text(write, _join_surrogates(text.removesuffix(half)))
-        reader.commit()
-    _write_text(write, _join_surrogates(half))
-    reader.commit()
-
-
-def _read_escape_sequence(reader: MarkupReader, *, is_raw: bool) -> Steps[str]:
-    char = yield from reader.advance()
-    if is_raw:
-        return "\\" + char
-    if char in _OCTAL:
-        while len(char) < 3 and reader.current and reader.current in _OCTAL:
-            char += yield from reader.advance()
-        return chr(int(char, 8))
-    digits = _ESCAPE_DIGITS.get(char)
-    if digits is None:
-        return _ESCAPES.get(char, char if char in "\\'\"" else "\\" + char)
-    code = ""
-    while len(code) < digits:
-        code += yield from reader.advance()
-    try:
-        return chr(int(code, 16))
-    except (ValueError, OverflowError) as error:
-        raise NoCall from error
-
-
-def _join_surrogates(text: str) -> str:
-    """Returns the text with one character for each pair of surrogates, and a replacement character
-    for each other surrogate."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _write_text(write: _Write, text: str) -> None:
-    write(json.dumps(text, ensure_ascii=False)[1:-1])
