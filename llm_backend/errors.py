@@ -25,6 +25,7 @@ bodies.
     |- ClientGone                   499  server_error            client_gone (for the log)
     |- Internal                     500  server_error            internal_error
     |- UnusableAnswer               500  server_error            unusable_answer, or as given
+    |- ContentMissing               500  server_error            content_missing
     |- Unsupported                  501  server_error            unsupported_operation
     |- ServiceUnavailable          503  server_error            overloaded
     |  |- NotServing                503  server_error            overloaded
@@ -272,6 +273,13 @@ class UnusableAnswer(ApiError):
     """The model gave no usable answer, however often it was asked: no bug of this server."""
 
     default_code = "unusable_answer"
+
+
+class ContentMissing(ApiError):
+    """The object store lacks the bytes of a stored object: a person must restore them."""
+
+    default_code = "content_missing"
+    may_succeed_later = False
 
 
 class Unsupported(ApiError):

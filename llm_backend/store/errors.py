@@ -6,6 +6,7 @@
     |  |  `- StoreDeadlock   two transactions waited for each other; this one was rolled back
     |  |- StoreFull       the disk is full
     |  `- ObjectsUnavailable   the object store cannot be used now
+    |- ObjectMissing      the object store lacks bytes that a row claims; no retry helps
     |- CannotOpen         this database cannot be used until a person acts
     |  |- UnknownSchema   written by a newer program, or by another one
     |  `- OldSchema       written by an older program, and not migrated yet
@@ -62,7 +63,11 @@ class StoreFull(StoreUnavailable):
 
 
 class ObjectsUnavailable(StoreUnavailable):
-    """The object store cannot be reached, or lacks an object that it should have."""
+    """The object store cannot be reached, read or written now."""
+
+
+class ObjectMissing(StoreError):
+    """The object store lacks an object that it should have, and no retry brings it back."""
 
 
 class CannotOpen(StoreError):

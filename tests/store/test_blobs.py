@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from llm_backend.store import BlobGone, Blobs, Bucket, CannotOpen, Database, ObjectsUnavailable
+from llm_backend.store import (
+    BlobGone,
+    Blobs,
+    Bucket,
+    CannotOpen,
+    Database,
+    ObjectMissing,
+    ObjectsUnavailable,
+)
 from llm_backend.store.objects import orphans
 from llm_backend.store.objects.blob import Blob, size_of, slices
 from llm_backend.store.objects.blobs import FAILURES_LIMIT, GRACE_S
@@ -62,7 +70,8 @@ async def test_bucket_reads_an_object_by_range(bucket):
 
 
 async def test_bucket_reports_a_missing_object(bucket):
-    with pytest.raises(ObjectsUnavailable, match="object store"):
+    await bucket.put("one/0", TEXT)
+    with pytest.raises(ObjectMissing, match="lacks the object `none/0`"):
         await bucket.get("none/0", 0, 1)
 
 
@@ -75,7 +84,7 @@ async def test_bucket_removes_only_objects_under_the_name(bucket):
 
     assert await bucket.get("oneself/0", 0, 2) == TEXT[:2]
     for name in ("one/0", "one/1"):
-        with pytest.raises(ObjectsUnavailable):
+        with pytest.raises(ObjectMissing):
             await bucket.get(name, 0, 1)
 
 
@@ -101,6 +110,8 @@ async def test_bucket_that_is_down_is_unavailable(monkeypatch, s3_server):
 
     with pytest.raises(ObjectsUnavailable):
         await Bucket("s3://no-such-bucket/x").put("one/0", TEXT)
+    with pytest.raises(ObjectsUnavailable):
+        await Bucket("s3://no-such-bucket/x").get("one/0", 0, 1)
 
 
 async def test_blob_is_read_by_any_range(blobs, database):

@@ -19,6 +19,7 @@ from llm_backend.store import (
     Jobs,
     LeaseLost,
     NewJob,
+    RetryLater,
     StoreUnavailable,
     run_jobs,
 )
@@ -230,6 +231,65 @@ async def test_failing_job_is_retried_and_given_up_in_the_end(database, jobs, cl
         await until_deleted(database, "a")
 
     assert worker.given_up == ["a"]
+
+
+def pauses(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses after the attempts of jobs, as they are made."""
+    release, delays = jobs.release, list[float]()
+
+    async def note(job: Job, *, delay_s: float = 0.0, counts: bool) -> None:
+        delays.append(delay_s)  # first, as the next attempt may begin before the release returns
+        await release(job, delay_s=delay_s, counts=counts)
+
+    monkeypatch.setattr(jobs, "release", note)
+    return delays
+
+
+async def test_outages_of_storage_in_a_row_lengthen_the_pause_of_a_job(
+    database, clock, monkeypatch, caplog
+):
+    jobs = Jobs(database, lease_s=1e9, clock=clock)
+    due_after = pauses(jobs, monkeypatch)
+
+    def fail(job: Job) -> None:
+        raise StoreUnavailable("The bucket cannot be reached.")
+
+    def has_failed_often() -> bool:
+        clock.now += 60
+        jobs.wake()
+        return len(due_after) >= 8
+
+    worker = Worker(fail)
+    async with running(jobs, worker, attempts=3):
+        await jobs.add(*new("a"))
+        await until(has_failed_often)
+
+    assert due_after[:8] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert worker.given_up == []  # it is not the job's fault
+    waits = [one for one in caplog.records if one.message == "job_waits"]
+    assert {(one.levelname, one.exc_info) for one in waits} == {("WARNING", None)}
+
+
+async def test_pause_of_a_job_begins_again_after_an_outage(database, clock, monkeypatch):
+    jobs = Jobs(database, lease_s=1e9, clock=clock)
+    failures = [StoreUnavailable("down")] * 3 + [RetryLater(5)] + [StoreUnavailable("down")]
+    due_after = pauses(jobs, monkeypatch)
+
+    def fail(job: Job) -> None:
+        if failures:
+            raise failures.pop(0)
+
+    def is_done() -> bool:
+        clock.now += 60
+        jobs.wake()
+        return bool(worker.done)
+
+    worker = Worker(fail)
+    async with running(jobs, worker):
+        await jobs.add(*new("a"))
+        await until(is_done)
+
+    assert due_after[:5] == [1, 2, 4, 5, 2]  # the last one is the second that counts
 
 
 async def test_stopped_runner_gives_back_its_jobs(jobs):

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 
 CHUNK_LINES = 64  # lines of one job: few enough to spread over workers, many enough to be cheap
 MAX_ERRORS = 100  # if a file is not JSONL, every line is invalid
+INPUT_MISSING: JsonMapping = {
+    "code": "input_file_missing",
+    "message": "The bytes of the input file are missing on this server: send the file again.",
+    "param": None,
+    "line": None,
+}
+"""The error of a batch whose input the object store lacks."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 

@@ -1,14 +1,22 @@
 """Batch worker: validates a batch's input, and writes its output files at the end."""
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 
 from llm_backend.contract.body import json_limits
-from llm_backend.controllers.batches.batch_input import InputCheck, LineSplitter, RawLine, read_line
+from llm_backend.controllers.batches.batch_input import (
+    INPUT_MISSING,
+    InputCheck,
+    LineSplitter,
+    RawLine,
+    read_line,
+)
 from llm_backend.controllers.batches.batch_output import error_line
 from llm_backend.controllers.files.operations import new_file_id
+from llm_backend.json_types import JsonMapping
 from llm_backend.settings import Settings
 from llm_backend.store import (
     BatchEnd,
@@ -19,6 +27,7 @@ from llm_backend.store import (
     Job,
     LineResult,
     Missing,
+    ObjectMissing,
     StoredBatch,
     StoredFile,
 )
@@ -35,6 +44,8 @@ _END_ERRORS = {
     ),
 }
 _LINES_PER_QUERY = 500
+
+log = logging.getLogger(__name__)
 
 
 class BatchWorker:
@@ -88,6 +99,18 @@ class BatchWorker:
             line_limit_bytes=self._settings.batch_line_limit_bytes,
             body_limits=self._body_limits,
         )
+        errors: Sequence[JsonMapping] = check.errors
+        try:
+            await self._check(check, content)
+        except ObjectMissing as error:
+            log.error("object_missing", extra={"batch": batch.id, "reason": str(error)})
+            errors = [INPUT_MISSING]
+        if errors:
+            await self._batches.fail(job, errors)
+            return False
+        return await self._batches.begin(job, check.chunks, total=check.total, model=check.model)
+
+    async def _check(self, check: InputCheck, content: Content) -> None:
         async with aclosing(self._pieces(content)) as pieces:
             async for piece in pieces:
                 await asyncio.to_thread(check.feed, piece)
@@ -95,16 +118,14 @@ class BatchWorker:
                     break
             else:
                 check.finish()
-        if check.errors:
-            await self._batches.fail(job, check.errors)
-            return False
-        return await self._batches.begin(job, check.chunks, total=check.total, model=check.model)
 
     async def _write(self, job: Job, batch: StoredBatch, content: Content) -> None:
         unanswered = batch.total - batch.completed - batch.failed
         status = BatchStatus.COMPLETED
         if batch.status is BatchStatus.CANCELLING:
             status = BatchStatus.CANCELLED
+        elif batch.errors:  # lines could not be read any more
+            status = BatchStatus.FAILED
         elif unanswered:
             status = BatchStatus.EXPIRED
         async with AsyncExitStack() as stack:
@@ -112,7 +133,7 @@ class BatchWorker:
             if batch.completed:
                 lines = self._answers(batch, is_error=False)
                 output = await self._write_file(stack, batch, "output", lines)
-            if batch.failed or unanswered:
+            if batch.failed or (unanswered and status in _END_ERRORS):
                 lines = self._errors(batch, content, status)
                 error = await self._write_file(stack, batch, "error", lines)
             ended = BatchEnd(
@@ -152,9 +173,13 @@ class BatchWorker:
         """Yields the failed lines, then the lines whose requests were not made before the end."""
         async for line in self._answers(batch, is_error=True):
             yield line
-        if status in _END_ERRORS:
+        if status not in _END_ERRORS:
+            return
+        try:
             async for result in self._unanswered_lines(batch, content, *_END_ERRORS[status]):
                 yield result.text.encode() + b"\n"
+        except ObjectMissing as error:  # so their `custom_id`s are unknown
+            log.error("object_missing", extra={"batch": batch.id, "reason": str(error)})
 
     async def _unanswered_lines(
         self, batch: StoredBatch, content: Content, code: str, message: str

@@ -1,6 +1,7 @@
 """Lines worker: runs lines of batches with bounded concurrency, at batch priority."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import TypeAlias
@@ -10,7 +11,13 @@ import orjson
 from llm_backend.access import Caller
 from llm_backend.backends.local.task_priority import at_batch_priority
 from llm_backend.contract.body import json_limits
-from llm_backend.controllers.batches.batch_input import InputLine, LineSplitter, RawLine, read_line
+from llm_backend.controllers.batches.batch_input import (
+    INPUT_MISSING,
+    InputLine,
+    LineSplitter,
+    RawLine,
+    read_line,
+)
 from llm_backend.controllers.batches.batch_output import answer_line, error_line
 from llm_backend.controllers.batches.line_chunk import LineChunk
 from llm_backend.controllers.batches.line_sender import LineAnswer, LineSender
@@ -25,6 +32,7 @@ from llm_backend.store import (
     Job,
     LineResult,
     Lines,
+    ObjectMissing,
 )
 from llm_backend.store.objects import Content
 
@@ -35,6 +43,8 @@ TRANSIENT_STATUSES = frozenset({429, 502, 503, 504})  # overload, or a restart
 ATTEMPTS_PER_LINE = 4
 RETRY_S = 1.0  # doubled with every try
 _UNSUPPORTED = ("stream", "background")  # meaningless without a client
+
+log = logging.getLogger(__name__)
 
 
 _AnswerLine: TypeAlias = Callable[[LineChunk, int, InputLine], Awaitable[LineResult | None]]
@@ -95,7 +105,12 @@ class LinesWorker:
                     if chunk.is_over:
                         break
         except ExceptionGroup as failed:  # the first failure cancelled the other tasks
-            raise failed.exceptions[0] from None
+            error = failed.exceptions[0]
+            if not isinstance(error, ObjectMissing):
+                raise error from None
+            log.error("object_missing", extra={"batch": batch.id, "reason": str(error)})
+            await self._batches.finish_lines(job, errors=[INPUT_MISSING])
+            return
         await chunk.finish()
 
     async def _line(self, chunk: LineChunk, line: RawLine, answer: _AnswerLine) -> None:

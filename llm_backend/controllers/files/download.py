@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.errors import ClientGone, RangeNotSatisfiable
-from llm_backend.store import FileStore, StoredFile, StoreUnavailable
+from llm_backend.store import FileStore, ObjectMissing, StoredFile, StoreUnavailable
 
 log = logging.getLogger(__name__)
 _ONE_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
@@ -63,7 +63,7 @@ class Download(Response):
             await send({"type": "http.response.body", "body": self._first, "more_body": True})
             async for piece in self._pieces:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
-        except StoreUnavailable as error:
+        except (StoreUnavailable, ObjectMissing) as error:
             # Without a last message the server closes the connection, so that the client sees that
             # the download is incomplete.
             log.error("answer_cut", extra={"reason": str(error)})

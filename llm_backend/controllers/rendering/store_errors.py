@@ -16,6 +16,7 @@ from llm_backend.store import (
     FileInUse,
     FilesFull,
     Missing,
+    ObjectMissing,
     ObjectsUnavailable,
     OldSchema,
     QueueFull,
@@ -78,12 +79,8 @@ def translate_store_errors(
         raise errors.ServiceUnavailable(
             "The bytes came too slowly and have been deleted; send them again."
         ) from error
-    except ObjectsUnavailable as error:
-        log.error("object_store_unavailable", extra={**log_fields, "reason": str(error)})
-        raise errors.ServiceUnavailable(
-            "The object store cannot be used now; try again later.",
-            retry_after_s=errors.OUTAGE_RETRY_AFTER_S,
-        ) from error
+    except (ObjectMissing, ObjectsUnavailable) as error:
+        raise _object_error(error, kind, log_fields) from error
     except (StoreUnavailable, UnknownSchema, OldSchema) as error:
         log.error(event, extra={**log_fields, "reason": str(error)})
         is_full = isinstance(error, StoreFull)
@@ -91,6 +88,22 @@ def translate_store_errors(
         raise errors.ServiceUnavailable(
             f"The database {reason}; try again later.", retry_after_s=errors.OUTAGE_RETRY_AFTER_S
         ) from error
+
+
+def _object_error(
+    error: ObjectMissing | ObjectsUnavailable, kind: str, log_fields: Mapping[str, str]
+) -> errors.ApiError:
+    is_missing = isinstance(error, ObjectMissing)
+    event = "object_missing" if is_missing else "object_store_unavailable"
+    log.error(event, extra={**log_fields, "reason": str(error)})
+    if is_missing:
+        return errors.ContentMissing(
+            f"The bytes of this {kind} are missing on this server: delete it and send it again."
+        )
+    return errors.ServiceUnavailable(
+        "The object store cannot be used now; try again later.",
+        retry_after_s=errors.OUTAGE_RETRY_AFTER_S,
+    )
 
 
 def _field_of(error: StoreError) -> str | None:

@@ -140,8 +140,11 @@ def numbers(connection: Connection, id: str, first: int, last: int) -> set[int]:
     return line_rows.numbers(connection, _row(connection, id).seq, first, last)
 
 
-def finish_lines(connection: Connection, job: Job, *, now: float) -> None:
-    """Finishes the job of some lines. If no other is left, adds the job that writes the output.
+def finish_lines(
+    connection: Connection, job: Job, *, errors: Sequence[JsonMapping] = (), now: float
+) -> None:
+    """Finishes the job of some lines, and stores `errors` of the batch, if any. If no other job is
+    left, adds the one that writes the output.
 
     Raises `LeaseLost`.
     """
@@ -149,6 +152,9 @@ def finish_lines(connection: Connection, job: Job, *, now: float) -> None:
     job_rows.finish(connection, job)
     completed, failed = line_rows.counts_among(connection, row.seq, [_line_range(job.details)])
     _set_counts(connection, row, row.completed + completed, row.failed + failed)
+    if errors:
+        change = update(batches).where(batches.c.seq == row.seq)
+        connection.execute(change.values(errors=[dict(one) for one in errors]))
     _end_if_idle(connection, row, now)
 
 

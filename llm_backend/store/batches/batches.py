@@ -111,9 +111,12 @@ class BatchStore:
         """Resets the job's attempts, because it made progress. Raises `LeaseLost`."""
         await self._database.write(job_rows.reset_attempts, job=job)
 
-    async def finish_lines(self, job: Job) -> None:
-        """Finishes the job of some lines. Raises `LeaseLost`."""
-        await self._database.write(batch_rows.finish_lines, job=job, now=self._clock())
+    async def finish_lines(self, job: Job, errors: Sequence[JsonMapping] = ()) -> None:
+        """Finishes the job of some lines; the batch fails in the end if there are `errors`. Raises
+        `LeaseLost`."""
+        await self._database.write(
+            batch_rows.finish_lines, job=job, errors=errors, now=self._clock()
+        )
         self._jobs.wake()
 
     async def postpone(self, id: str, delay_s: float) -> None:

@@ -42,7 +42,7 @@ class TokenCounts:
 @dataclass(frozen=True, kw_only=True)
 class StoredBatch:
     """A batch. `times` has the time at which each state began, by its name in the document (such as
-    `in_progress_at`). `errors` of a failed batch are in the document's form."""
+    `in_progress_at`). `errors` of a batch that has failed, or will, are in the document's form."""
 
     id: str
     created_at: int  # unix seconds

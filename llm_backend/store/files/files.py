@@ -71,7 +71,8 @@ class FileStore:
         )
 
     def read(self, file: StoredFile, start: int, end: int) -> AsyncGenerator[bytes, None]:
-        """The bytes of the file from `start` until before `end`. Raises `ObjectsUnavailable`."""
+        """The bytes of the file from `start` until before `end`. Raises `ObjectsUnavailable`,
+        `ObjectMissing`."""
         return self.blobs.read(file.content, start, end)
 
     async def delete(self, id: str) -> None:

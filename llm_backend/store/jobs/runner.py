@@ -14,6 +14,7 @@ from llm_backend.store.jobs.jobs import Jobs
 
 POLL_S = 5.0  # for jobs that other processes have added
 RETRY_S, RETRY_LIMIT_S = 1.0, 60.0  # the delay doubles with every failed attempt
+_REMEMBERED_OUTAGES = 1000  # jobs; beyond them the delays of the first begin again
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ class JobRunner:
         self._renewed_at_s = 0.0
         self._is_failing = False
         self._running: dict[Job, asyncio.Task[None]] = {}
+        # attempts that an outage of storage ended, by the number of the job; the latest last
+        self._outages: dict[int, int] = {}
 
     async def run(self) -> NoReturn:
         """Runs until it is cancelled; then stops running jobs and gives them back."""
@@ -112,17 +115,22 @@ class JobRunner:
         is_exhausted = job.attempt > kind.attempts
         doing = kind.worker.give_up(job) if is_exhausted else kind.worker.work(job)
         error = await _failure(doing) or await _failure(self._jobs.finish(job))
+        outages = self._outages.pop(job.seq, 0)
         if error is None or isinstance(error, LeaseLost):
             return  # another process has the job, or its worker has finished it
-        if isinstance(error, RetryLater):
-            log.info("job_waits", extra={**_log_fields(job), "delay_s": error.delay_s})
-            delay_s = error.delay_s
-        else:
-            log.error("job_failed", extra=_log_fields(job), exc_info=error)
-            delay_s = backoff_delay_s(RETRY_S, job.attempt, RETRY_LIMIT_S)
-        counts = not isinstance(error, StoreUnavailable)  # which is not the job's fault
-        return_error = await _failure(self._jobs.release(job, delay_s=delay_s, counts=counts))
+        is_outage = isinstance(error, StoreUnavailable)  # which is not the job's fault
+        if is_outage:
+            self._remember_outages(job, outages + 1)
+        delay_s = _delay_s(job, error, outages)
+        return_error = await _failure(
+            self._jobs.release(job, delay_s=delay_s, counts=not is_outage)
+        )
         _log_not_released(job, return_error)  # then its lease runs out
+
+    def _remember_outages(self, job: Job, number: int) -> None:
+        self._outages[job.seq] = number
+        if len(self._outages) > _REMEMBERED_OUTAGES:  # others may have claimed the oldest
+            del self._outages[next(iter(self._outages))]
 
     async def _end(self) -> None:
         """Stops all jobs and gives them back; their attempts do not count."""
@@ -137,6 +145,19 @@ class JobRunner:
 async def _failure(doing: Coroutine[None, None, None]) -> BaseException | None:
     (outcome,) = await asyncio.gather(doing, return_exceptions=True)
     return outcome
+
+
+def _delay_s(job: Job, error: BaseException, outages: int) -> float:
+    """Logs the error, and returns the delay before the next attempt. Attempts that an outage ended
+    do not count, so `outages`, their number, is added."""
+    if isinstance(error, RetryLater):
+        log.info("job_waits", extra={**_log_fields(job), "delay_s": error.delay_s})
+        return error.delay_s
+    if isinstance(error, StoreUnavailable):
+        log.warning("job_waits", extra={**_log_fields(job), "reason": str(error)})
+    else:
+        log.error("job_failed", extra=_log_fields(job), exc_info=error)
+    return backoff_delay_s(RETRY_S, job.attempt + outages, RETRY_LIMIT_S)
 
 
 def _log_not_released(job: Job, error: BaseException | None) -> None:

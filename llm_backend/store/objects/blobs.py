@@ -59,7 +59,8 @@ class Blobs:
             failing.pop_all()
 
     async def read(self, content: Content, start: int, end: int) -> AsyncGenerator[bytes, None]:
-        """Yields the bytes from `start` until before `end`. Raises `ObjectsUnavailable`."""
+        """Yields the bytes from `start` until before `end`. Raises `ObjectsUnavailable`,
+        `ObjectMissing`."""
         for one in slices(content, start, end):
             yield await self._bucket.get(one.name, one.start, one.length)
 

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from llm_backend.store.errors import CannotOpen, ObjectsUnavailable
+from llm_backend.store.errors import CannotOpen, ObjectMissing, ObjectsUnavailable
 
 _RETRIES: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
+_NO_BUCKET = "<Code>NoSuchBucket</Code>"  # in S3's answer, which is a 404 as for an object
 
 
 class Bucket:
@@ -47,9 +48,14 @@ class Bucket:
                 await asyncio.to_thread(_flush, path, path.parent, self._folder)
 
     async def get(self, name: str, start: int, length: int) -> bytes:
-        """A range of bytes of an object. Raises `ObjectsUnavailable`, also for a missing object."""
+        """A range of bytes of an object. Raises `ObjectsUnavailable`, `ObjectMissing`."""
         with _translate_errors():
-            found = await self._store.get_range_async(name, start=start, length=length)
+            try:
+                found = await self._store.get_range_async(name, start=start, length=length)
+            except FileNotFoundError as error:
+                if _NO_BUCKET in str(error):  # a wrong setting, which a person can correct
+                    raise
+                raise ObjectMissing(f"The object store lacks the object `{name}`.") from error
             return bytes(found)
 
     async def remove(self, prefix: str) -> None:

@@ -82,6 +82,6 @@ class VoiceStore:
         await self.blobs.remove(await self._database.write(voice_rows.delete_voice, id=id))
 
     async def read(self, voice: StoredVoice) -> bytes:
-        """The sample of a voice. Raises `ObjectsUnavailable`."""
+        """The sample of a voice. Raises `ObjectsUnavailable`, `ObjectMissing`."""
         pieces = self.blobs.read(voice.content, 0, voice.size_bytes)
         return b"".join([piece async for piece in pieces])

@@ -571,6 +571,51 @@ async def test_a_batch_that_fails_repeatedly_in_one_process_is_given_up(server):
     assert codes[-1]["code"] == "server_error"
 
 
+async def lose_input(server: Server, batch: StoredBatch) -> None:
+    """Deletes the bytes of the input, as a lifecycle rule of a bucket does."""
+    file = await server.files.get(batch.input_file_id)
+    await server.files.blobs.remove([blob.key for blob in file.content])
+
+
+async def test_a_batch_whose_input_is_lost_before_it_is_read_fails(server):
+    added = await server.add(lines([1]))
+    await lose_input(server, added)
+    async with server.running():
+        batch = await server.ended(added.id)
+    await server.files.delete(added.input_file_id)
+
+    assert batch.status is BatchStatus.FAILED
+    assert [error["code"] for error in batch.errors] == ["input_file_missing"]
+    assert server.application.asked == []
+
+
+async def test_a_batch_whose_input_is_lost_while_it_runs_fails_with_its_answers(server):
+    added = await server.add(lines(range(150)))
+    job = await server.first_lines()
+    await server.lines_worker.work(job)
+    await lose_input(server, added)
+    async with server.running():
+        batch = await server.ended(added.id)
+
+    assert (batch.status, batch.total, batch.completed) == (BatchStatus.FAILED, 150, 64)
+    assert [error["code"] for error in batch.errors] == ["input_file_missing"]
+    assert len(await server.lines_of(batch.output_file_id)) == 64
+    assert batch.error_file_id is None
+
+
+async def test_a_cancelled_batch_whose_input_is_lost_keeps_its_answers(server):
+    added = await server.add(lines(range(150)))
+    job = await server.first_lines()
+    await server.lines_worker.work(job)
+    await server.batches.cancel(added.id)
+    await lose_input(server, added)
+    async with server.running():
+        batch = await server.ended(added.id)
+
+    assert (batch.status, batch.completed) == (BatchStatus.CANCELLED, 64)
+    assert len(await server.lines_of(batch.output_file_id)) == 64
+
+
 async def test_the_input_of_a_batch_that_has_not_ended_is_not_deleted(server):
     added = await server.add(lines([1]))
     with pytest.raises(FileInUse, match=added.id):

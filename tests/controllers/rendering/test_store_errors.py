@@ -3,8 +3,8 @@
 import pytest
 
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
-from llm_backend.errors import InvalidRequest
-from llm_backend.store import Database, VectorStores, migrate
+from llm_backend.errors import ContentMissing, InvalidRequest
+from llm_backend.store import Database, ObjectMissing, VectorStores, migrate
 
 
 @pytest.mark.parametrize("parameter", ["after", "before"])
@@ -18,3 +18,13 @@ async def test_an_unknown_cursor_names_its_parameter(tmp_path, parameter):
             await VectorStores(database, None).list(**cursors, limit=1, order="asc")
 
     assert refused.value.param == parameter
+
+
+def test_missing_bytes_of_an_object_are_an_error_that_no_retry_helps():
+    missing = pytest.raises(ContentMissing, match="bytes of this file are missing")
+    with missing as refused, translate_store_errors("file"):
+        raise ObjectMissing("The object store lacks the object `k/0`.")
+
+    assert refused.value.headers == {"x-should-retry": "false"}
+    assert "later" not in refused.value.message
+    assert "k/0" not in refused.value.message

@@ -49,6 +49,7 @@ from llm_backend.store import (
     FileStore,
     Job,
     Missing,
+    ObjectMissing,
     RetryLater,
     StoredChunk,
     StoredVectorFile,
@@ -150,6 +151,10 @@ class Ingestion:
             await self._fail(job, FileError(code="server_error", message=str(error)))
         except (ExtractionError, InvalidRequest) as error:
             await self._fail(job, FileError(code="invalid_file", message=str(error)))
+        except ObjectMissing as error:
+            log.error("object_missing", extra={"file": file.id, "reason": str(error)})
+            message = f"The bytes of the file `{file.id}` are missing on this server."
+            await self._fail(job, FileError(code="server_error", message=message))
         except Missing:
             gone = FileError(code="invalid_file", message=f"The file `{file.id}` was deleted.")
             await self._fail(job, gone)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import shutil
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -33,7 +34,7 @@ from llm_backend.errors import (
     Unsupported,
     UpstreamFailed,
 )
-from llm_backend.extraction import ExtractedText, Format, NotShort, ReaderKilled
+from llm_backend.extraction import ExtractedText, Extractor, Format, NotShort, ReaderKilled
 from llm_backend.search import Comparison, EmbeddedIndex, VectorIndex, text_keywords
 from llm_backend.search.base import IndexUnavailable, NoCollection, SparseVector
 from llm_backend.store import (
@@ -461,6 +462,37 @@ async def test_a_file_whose_model_is_unavailable_is_ingested_later(
 
     assert later.value.delay_s == delay_s
     assert (await stores.file("vs_1", "a")).status == "in_progress"
+
+
+async def test_a_file_whose_bytes_are_missing_fails_with_a_reason(
+    database, jobs, stores, indexes, tmp_path
+) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"The gate opens."
+
+    blobs = Blobs(database, Bucket((tmp_path / "files").as_uri()))
+    uploaded = UploadedFiles(database, blobs)
+    named = {"purpose": "user_data", "filename": "a.txt", "media_type": "text/plain"}
+    async with blobs.writing(pieces()) as blob:
+        await uploaded.add(
+            StoredFile(id="a", created_at=int(time.time()), content=(blob,), **named)
+        )
+    shutil.rmtree(tmp_path / "files" / blob.key)
+    shelf = vector_stores(stores, indexes[0])
+    await add_store(stores, "a")
+    extractor = Extractor()
+    worker = Ingestion(
+        shelf, uploaded, extractor, NO_LEDGER, limits=IngestionLimits(), only_short=True
+    )
+    (job,) = await jobs.claim(INGEST, 1, await shelf.index.name())
+
+    await worker.work(job)
+
+    file = await stores.file("vs_1", "a")
+    assert file.error is not None
+    assert (file.status, file.error.code) == ("failed", "server_error")
+    assert file.error.message == "The bytes of the file `a` are missing on this server."
+    assert await jobs.claim(INGEST, 1, await shelf.index.name()) == []
 
 
 @pytest.mark.parametrize(
