@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import func, select
 
 from llm_backend.durations import DAY_S
 from llm_backend.store import (
@@ -29,7 +31,19 @@ from llm_backend.store import (
 )
 from llm_backend.store.administration import StoredUsage
 from llm_backend.store.database.ownership import Owner, as_owner
-from llm_backend.store.vector_stores import INGEST, REMOVE_FILE, REMOVE_STORE, StoredChunking
+from llm_backend.store.tables.vector_stores import (
+    vector_store_batches,
+    vector_store_chunks,
+    vector_store_files,
+    vector_stores,
+)
+from llm_backend.store.vector_stores import (
+    INGEST,
+    REMOVE_FILE,
+    REMOVE_STORE,
+    StoredChunking,
+    store_rows,
+)
 from tests.clock import Clock
 
 NOW = 1_700_000_000
@@ -234,6 +248,96 @@ async def test_deleted_vector_store_adds_a_job_that_removes_its_collection(
         await stores.get("vs_1")
     assert await subjects(jobs, REMOVE_STORE) == ["vs_1"]
     assert await subjects(jobs, INGEST) == []
+
+
+async def add_chunks(stores: VectorStores, jobs: Jobs, *names: str, number: int) -> None:
+    await add(stores, *names, days=2)
+    for _ in names:
+        await ingested(stores, jobs, ["some text"] * number)
+
+
+async def row_count(database: Database) -> int:
+    tables = vector_stores, vector_store_batches, vector_store_files, vector_store_chunks
+    counts = [select(func.count()).select_from(table) for table in tables]
+    return await database.read(lambda connection: sum(map(connection.scalar, counts)))
+
+
+def watch_deletions(
+    database: Database, monkeypatch: pytest.MonkeyPatch, *, bound: int
+) -> list[int]:
+    """Numbers of rows that each unit of work deletes; at most `bound` are expected."""
+    monkeypatch.setattr(store_rows, "ROWS_PER_TRANSACTION", bound)
+    write, numbers = database.write, list[int]()
+
+    async def counting(work: Any, **values: Any) -> Any:
+        before = await row_count(database)
+        result = await write(work, **values)
+        numbers.append(before - await row_count(database))
+        return result
+
+    monkeypatch.setattr(database, "write", counting)
+    return numbers
+
+
+async def test_rows_of_a_deleted_vector_store_are_deleted_some_at_a_time(
+    stores: VectorStores, jobs: Jobs, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_chunks(stores, jobs, "a", "b", "c", number=700)
+    await stores.add_batch("vs_1", "vsfb_1", [new_file("d")])
+    deleted = watch_deletions(database, monkeypatch, bound=200)
+
+    await stores.delete("vs_1")
+    with as_owner(Owner.default_project()):
+        page = await stores.list(after=None, before=None, limit=9, order="asc")
+        for read in (
+            stores.get("vs_1"),
+            stores.file("vs_1", "file-a"),
+            stores.text("vs_1", "file-a"),
+            stores.set_attributes("vs_1", "file-a", {}),
+            stores.file_of_document("vsf_a"),
+            stores.batch("vs_1", "vsfb_1"),
+            stores.delete("vs_1"),
+        ):
+            with pytest.raises(Missing):
+                await read
+    await stores.delete_rows("vs_1")
+
+    assert page.items == []
+    assert await row_count(database) == 0
+    assert (sum(deleted), max(deleted)) == (2106, 200)
+
+
+async def test_rows_of_an_expired_vector_store_are_deleted_some_at_a_time(
+    stores: VectorStores, jobs: Jobs, database: Database, clock: Clock, monkeypatch
+) -> None:
+    await add_chunks(stores, jobs, "a", "b", number=700)
+    deleted = watch_deletions(database, monkeypatch, bound=200)
+    clock.now += 3 * DAY_S
+
+    await stores.expire()
+
+    assert (await stores.get("vs_1")).is_emptied
+    assert (sum(deleted), max(deleted)) == (1402, 200)
+
+
+async def test_chunks_of_expired_files_are_deleted_some_at_a_time(
+    stores: VectorStores, jobs: Jobs, database: Database, clock: Clock, tmp_path, monkeypatch
+) -> None:
+    files = FileStore(database, Blobs(database, Bucket(tmp_path.as_uri())), clock=clock)
+    await files.add(
+        StoredFile(
+            id="file-a", created_at=NOW, purpose="assistants", filename="a.txt",
+            media_type="text/plain", content=(), expires_at=NOW + 10,
+        )
+    )  # fmt: skip
+    await add_chunks(stores, jobs, "a", "b", number=700)
+    deleted = watch_deletions(database, monkeypatch, bound=200)
+    clock.now += 10
+
+    await files.expire()
+
+    assert (sum(deleted), max(deleted)) == (701, 200)
+    assert (await stores.get_with_counts("vs_1")).files.total == 1
 
 
 async def test_vector_stores_are_paginated_in_both_directions(stores: VectorStores) -> None:

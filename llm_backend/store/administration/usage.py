@@ -168,6 +168,7 @@ def _vector_store_bytes(connection: Connection) -> Mapping[str | None, int]:
     query = (
         select(vector_stores.c.owner, func.sum(files.usage_bytes))
         .join(vector_store_files, files.store_seq == vector_stores.c.seq)
+        .where(vector_stores.c.deleted_at.is_(None))
         .group_by(vector_stores.c.owner)
     )
     return {owner: int(size_bytes) for owner, size_bytes in connection.execute(query)}

@@ -18,6 +18,8 @@ from llm_backend.store.database.metadata import SEQUENCE, metadata
 from llm_backend.store.tables.object_table import object_table, part_of
 
 # `is_emptied` is set when the store has expired: its row stays, but its files are deleted.
+# `deleted_at` is set when the store is deleted: it is missing from then on, and a job deletes its
+# rows.
 vector_stores = object_table(
     "vector_stores",
     Column("name", Text, nullable=False),
@@ -30,6 +32,7 @@ vector_stores = object_table(
     Column("index_name", Text),  # name of the vector index that has its vectors
     Column("dimensions", Integer),  # set once the index has a collection for it
     Column("is_emptied", Boolean, nullable=False),
+    Column("deleted_at", BigInteger),
 )
 
 

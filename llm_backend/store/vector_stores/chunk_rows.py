@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, Select, delete, insert, select
 
 from llm_backend.store.statement_parts import statement_parts
 from llm_backend.store.tables.vector_stores import vector_store_chunks, vector_store_files
@@ -26,6 +26,14 @@ def put(connection: Connection, file_seq: int, chunks: Sequence[StoredChunk]) ->
     ]
     for part in statement_parts(rows):
         connection.execute(insert(vector_store_chunks), part)
+
+
+def delete_some(connection: Connection, file_seqs: Select[tuple[int]], limit: int) -> int:
+    """Deletes up to `limit` chunks of these files; returns their number."""
+    some = select(_CHUNKS.point_id).where(_CHUNKS.file_seq.in_(file_seqs)).limit(limit)
+    return connection.execute(
+        delete(vector_store_chunks).where(_CHUNKS.point_id.in_(some))
+    ).rowcount
 
 
 def text_of(connection: Connection, file_seq: int) -> str:

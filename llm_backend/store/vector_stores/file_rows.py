@@ -138,6 +138,14 @@ def forget_files(
         _remove(connection, location, [row.id], now, lease_s)
 
 
+def forget_chunks(connection: Connection, file_ids: Iterable[str]) -> bool:
+    """Deletes some chunks of deleted files in all stores; returns True if more may be left."""
+    these = _FILES.file_id.in_(list(file_ids))
+    store_rows.lock(connection, select(_FILES.store_seq).where(these))
+    limit = store_rows.ROWS_PER_TRANSACTION
+    return chunk_rows.delete_some(connection, select(_FILES.seq).where(these), limit) == limit
+
+
 def complete(
     connection: Connection,
     job: Job,
@@ -265,7 +273,8 @@ def _row(file: NewVectorFile, store_seq: int, batch_seq: int | None, now: int) -
 
 def _joined_select() -> Select[Any]:
     location = (vector_stores.c.id.label("store_id"), vector_stores.c.index_name)
-    return select(vector_store_files, *location).join_from(vector_store_files, vector_stores)
+    joined = select(vector_store_files, *location).join_from(vector_store_files, vector_stores)
+    return joined.where(store_rows.NOT_DELETED)
 
 
 def _find_row(connection: Connection, store_id: str, file_id: str) -> Row[Any]:

@@ -1,9 +1,13 @@
-"""Vector stores as rows: SQL statements, each function part of a unit of work on a connection."""
+"""Vector stores as rows: SQL statements, each function part of a unit of work on a connection.
+
+A store is missing from its deletion on, even while its rows are still there: they are deleted a
+limited number in one transaction, so that other work does not wait for long.
+"""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, Table, func, insert, select, update
 from sqlalchemy import delete as delete_from
 
 from llm_backend.durations import DAY_S
@@ -11,7 +15,12 @@ from llm_backend.store.errors import Expired
 from llm_backend.store.jobs import NewJob, job_rows
 from llm_backend.store.keyset_pages import Page, PageRequest, cursor_keys, fetch
 from llm_backend.store.row_values import find_row, row_from, value_from
-from llm_backend.store.tables.vector_stores import vector_store_files, vector_stores
+from llm_backend.store.tables.vector_stores import (
+    vector_store_batches,
+    vector_store_files,
+    vector_stores,
+)
+from llm_backend.store.vector_stores import chunk_rows
 from llm_backend.store.vector_stores.values import FileCounts, StoredVectorStore
 
 INGEST, INGEST_LONG = "vector_file", "vector_file_long"
@@ -19,8 +28,11 @@ REMOVE_FILE, REMOVE_STORE = "vector_file_removal", "vector_store_removal"
 """Kinds of jobs: ingest a file, ingest a long file, remove a file's points, remove a store's
 collection."""
 
+ROWS_PER_TRANSACTION = 1000  # deleted chunks or files
 _EMPTIED_STORES_PER_TRANSACTION = 20
 _KEYS = (vector_stores.c.created_at, vector_stores.c.seq)
+NOT_DELETED = vector_stores.c.deleted_at.is_(None)
+"""The condition of stores that are not deleted."""
 
 
 def add(connection: Connection, store: StoredVectorStore) -> int:
@@ -42,7 +54,7 @@ def add(connection: Connection, store: StoredVectorStore) -> int:
 def row_of(connection: Connection, id: str, *, is_locked: bool = False) -> Row[Any]:
     """Returns the store's row, and locks it until the transaction ends if `is_locked`. Raises
     `Missing`."""
-    query = select(vector_stores).where(vector_stores.c.id == id)
+    query = select(vector_stores).where(vector_stores.c.id == id, NOT_DELETED)
     return find_row(connection, query.with_for_update(key_share=True) if is_locked else query, id)
 
 
@@ -67,7 +79,8 @@ def get_with_counts(connection: Connection, id: str) -> StoredVectorStore:
 def find(connection: Connection, request: PageRequest) -> Page[Any]:
     """Returns a page of the stores. Raises `UnknownCursor`."""
     bound = cursor_keys(request, lambda id: _sort_keys(connection, id))
-    rows, has_more = fetch(connection, select(vector_stores), request, keys=_KEYS, bound=bound)
+    listing = select(vector_stores).where(NOT_DELETED)
+    rows, has_more = fetch(connection, listing, request, keys=_KEYS, bound=bound)
     return Page(items=_with_files(connection, rows), has_more=has_more)
 
 
@@ -116,36 +129,52 @@ def set_dimensions(connection: Connection, id: str, dimensions: int) -> None:
 
 
 def delete(connection: Connection, id: str, now: float) -> None:
-    """Deletes the store; a job removes its collection. Raises `Missing`."""
+    """Marks the store as deleted; a job deletes its rows, and removes its collection. Raises
+    `Missing`."""
     row = row_of(connection, id, is_locked=True)
     _stop_ingestions(connection, row.seq)
-    connection.execute(delete_from(vector_stores).where(vector_stores.c.seq == row.seq))
+    change = update(vector_stores).where(vector_stores.c.seq == row.seq)
+    connection.execute(change.values(deleted_at=int(now)))
     job_rows.add(
         connection, [NewJob(kind=REMOVE_STORE, subject=id, affinity=row.index_name)], now=now
     )
 
 
+def delete_rows(connection: Connection, id: str) -> bool:
+    """Deletes some rows of a store that is marked as deleted, its own the last; returns True if
+    more may be left."""
+    deleted = select(vector_stores.c.seq).where(vector_stores.c.id == id, ~NOT_DELETED)
+    seq = connection.scalar(deleted.with_for_update(key_share=True))
+    if seq is None:
+        return False
+    if _delete_files(connection, seq) or _delete_some(connection, vector_store_batches, seq):
+        return True
+    connection.execute(delete_from(vector_stores).where(vector_stores.c.seq == seq))
+    return False
+
+
 def empty_expired(connection: Connection, now: int) -> bool:
-    """Empties some of the expired stores; returns True if more may be left."""
+    """Empties some of the expired stores, or deletes some of the rows of one; returns True if more
+    may be left."""
     due = select(vector_stores).where(
-        vector_stores.c.expires_at <= now, vector_stores.c.is_emptied.is_(False)
+        vector_stores.c.expires_at <= now, vector_stores.c.is_emptied.is_(False), NOT_DELETED
     )
     locked = due.limit(_EMPTIED_STORES_PER_TRANSACTION).with_for_update(skip_locked=True)
     rows = connection.execute(locked).all()
     for row in rows:
         _stop_ingestions(connection, row.seq)
-        files = vector_store_files.c.store_seq == row.seq
-        connection.execute(delete_from(vector_store_files).where(files))
+        if _delete_files(connection, row.seq):
+            return True
         change = update(vector_stores).where(vector_stores.c.seq == row.seq)
         connection.execute(change.values(is_emptied=True, dimensions=None))
-    removals = [NewJob(kind=REMOVE_STORE, subject=row.id, affinity=row.index_name) for row in rows]
-    job_rows.add(connection, removals, now=now)
+        removal = NewJob(kind=REMOVE_STORE, subject=row.id, affinity=row.index_name)
+        job_rows.add(connection, [removal], now=now)
     return len(rows) == _EMPTIED_STORES_PER_TRANSACTION
 
 
 def delete_emptied(connection: Connection, before: int, *, limit: int) -> int:
     """Deletes some of the emptied stores that expired before this time; returns their number."""
-    has_expired = vector_stores.c.is_emptied & (vector_stores.c.expires_at <= before)
+    has_expired = vector_stores.c.is_emptied & (vector_stores.c.expires_at <= before) & NOT_DELETED
     oldest = (
         select(vector_stores.c.seq).where(has_expired).order_by(vector_stores.c.seq).limit(limit)
     )
@@ -191,6 +220,21 @@ def _stop_ingestions(connection: Connection, seq: int) -> None:
     begun = select(files.id).where(files.store_seq == seq, files.status == "in_progress")
     for document in sorted(connection.scalars(begun)):
         stop_ingestion(connection, document)
+
+
+def _delete_files(connection: Connection, seq: int) -> bool:
+    """Deletes some chunks of the store's files, or else some of the files; returns False if there
+    were none."""
+    of_store = select(vector_store_files.c.seq).where(vector_store_files.c.store_seq == seq)
+    return chunk_rows.delete_some(connection, of_store, ROWS_PER_TRANSACTION) > 0 or _delete_some(
+        connection, vector_store_files, seq
+    )
+
+
+def _delete_some(connection: Connection, table: Table, seq: int) -> bool:
+    """Deletes some of the store's rows in the table; returns False if there were none."""
+    some = select(table.c.seq).where(table.c.store_seq == seq).limit(ROWS_PER_TRANSACTION)
+    return connection.execute(delete_from(table).where(table.c.seq.in_(some))).rowcount > 0
 
 
 def _sort_keys(connection: Connection, id: str) -> tuple[int, int]:

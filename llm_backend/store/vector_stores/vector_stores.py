@@ -78,9 +78,15 @@ class VectorStores:
         return await self.get_with_counts(id)
 
     async def delete(self, id: str) -> None:
-        """Deletes the store; a job removes its collection from the vector index."""
+        """Deletes the store; a job deletes its rows, and its collection in the vector index."""
         await self._database.write(store_rows.delete, id=id, now=self._clock())
         self._jobs.wake()
+
+    async def delete_rows(self, id: str) -> None:
+        """Deletes the rows of a deleted store, a bounded number in each transaction; does nothing
+        for another id."""
+        while await self._database.write(store_rows.delete_rows, id=id):
+            pass
 
     async def expire(self) -> None:
         """Empties the expired stores."""

@@ -239,7 +239,7 @@ class Ingestion:
 
 class Removal:
     """Removes points of deleted rows from the vector index: those of a file, or of a whole
-    store."""
+    store, whose rows it deletes first."""
 
     def __init__(self, vector_stores: VectorStoreServices) -> None:
         self._vector_stores = vector_stores
@@ -249,6 +249,7 @@ class Removal:
         store_id = job.details.get("store_id")
         try:
             if store_id is None:
+                await self._vector_stores.stores.delete_rows(job.subject)
                 await self._vector_stores.index.drop(job.subject)
             else:
                 await self._vector_stores.index.remove(store_id, job.subject)

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import func, select
 
 from llm_backend.app.jobs import removal_kinds
 from llm_backend.controllers.services.vector_store_services import VectorStoreServices
@@ -54,6 +55,7 @@ from llm_backend.store import (
 )
 from llm_backend.store import FileStore as UploadedFiles
 from llm_backend.store.jobs import job_rows
+from llm_backend.store.tables.vector_stores import vector_stores as vector_stores_table
 from llm_backend.store.vector_stores import (
     INGEST,
     INGEST_LONG,
@@ -263,7 +265,9 @@ async def test_the_vectors_of_a_deleted_file_are_removed_and_those_of_others_sta
     assert (chunk.file_id, chunk.text) == ("b", "A gate.")
 
 
-async def test_the_vectors_of_a_deleted_store_are_removed(jobs, stores, indexes) -> None:
+async def test_the_vectors_and_rows_of_a_deleted_store_are_removed(
+    database, jobs, stores, indexes
+) -> None:
     index, shelf = indexes[0], vector_stores(stores, indexes[0])
     await add_store(stores, "a")
     await take_in(jobs, shelf, {"a": "The gate opens."})
@@ -273,6 +277,8 @@ async def test_the_vectors_of_a_deleted_store_are_removed(jobs, stores, indexes)
 
     with pytest.raises(NoCollection):
         await index.search_vectors("vs_1", [1.0, 0.0], limit=10, condition=None)
+    rows = select(func.count()).select_from(vector_stores_table)
+    assert await database.read(lambda connection: connection.scalar(rows)) == 0
 
 
 async def test_filters_use_attributes_changed_during_ingestion(jobs, stores, tmp_path) -> None:
