@@ -296,6 +296,11 @@ def test_settings_strip_keys_and_refuse_control_characters_in_them(monkeypatch):
     with pytest.raises(SettingsError, match=r"`openai_api_key` cannot be used: .* control"):
         load_settings()
     monkeypatch.delenv("OPENAI_API_KEY")
+    headers = {"X-Empty": "", "X-Tab": "a\tb", "X-Line": "a\n"}
+    backend = {"name": "a", "base_url": "http://a", "headers": headers}
+    monkeypatch.setenv("LLM_BACKEND_BACKENDS", json.dumps([backend]))
+    (read,) = load_settings().backends
+    assert [one.get_secret_value() for one in read.headers.values()] == ["", "a\tb", "a"]
     for headers in ({"X-Key": "a\nb"}, {"X-Key\n": "a"}):
         backend = {"name": "a", "base_url": "http://a", "headers": headers}
         monkeypatch.setenv("LLM_BACKEND_BACKENDS", json.dumps([backend]))

@@ -46,7 +46,7 @@ class Api:
             self._port = parts.port
         except ValueError:
             raise _no_base_url(base_url) from None
-        if parts.scheme not in ("http", "https") or not parts.hostname or not base_url.isascii():
+        if parts.scheme not in ("http", "https") or not parts.hostname or not parts.path.isascii():
             raise _no_base_url(base_url)
         self.base_url = base_url.rstrip("/")
         self._parts = parts

@@ -184,7 +184,7 @@ class Generator(WorkerEngine):
         self._update_costs()
         self._enqueue_compiled()
         for request, message in self._requests.find_expired(
-            now, has_free_slots=self._scheduler.free_slots > 0
+            now, can_admit=self._scheduler.can_admit
         ):
             self._fail(request.address, Failure.QUEUE_DEADLINE, message)
         self._lower_tiers.step(now, is_idle=self._scheduler.is_idle)

@@ -52,10 +52,15 @@ def require_text(value: object) -> object:
 def _one_line(secret: SecretStr) -> SecretStr:
     """Returns the secret without the line break that files and `echo` add, and other blanks at its
     ends. Raises `ValueError` if it is blank, or holds what no header can."""
-    text = secret.get_secret_value().strip()
-    if not text:
+    text = _header_value(secret)
+    if not text.get_secret_value():
         raise ValueError(_EMPTY)
-    if not text.isprintable():
+    return text
+
+
+def _header_value(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value().strip()
+    if not text.replace("\t", "").isprintable():
         raise ValueError("it holds a control character, such as a line break")
     return SecretStr(text)
 
@@ -72,6 +77,9 @@ Names = Annotated[tuple[NonEmptyText, ...], NoDecode, BeforeValidator(split_comm
 
 Secret = Annotated[SecretStr, AfterValidator(_one_line)]
 """A key or password: never logged or printed, not blank, and of one line."""
+
+HeaderValue = Annotated[SecretStr, AfterValidator(_header_value)]
+"""A value of a header, which may be empty."""
 
 Secrets = Annotated[tuple[Secret, ...], NoDecode, BeforeValidator(split_commas)]
 """A list of secrets; comma-separated in the environment."""

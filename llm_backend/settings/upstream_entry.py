@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from llm_backend.settings.kinds import Secret, require_text, split_commas
+from llm_backend.settings.kinds import HeaderValue, Secret, require_text, split_commas
 
 HeaderName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
 
@@ -26,7 +26,7 @@ class UpstreamEntry(BaseModel):
     )
     api_key_env: str | None = Field(None, description="Environment variable that holds the key.")
     api_key_file: str | None = Field(None, description="File that holds the key.")
-    headers: dict[HeaderName, Secret] = Field(
+    headers: dict[HeaderName, HeaderValue] = Field(
         {},
         description="Headers that are sent to it, in place of a client's headers of these names.",
     )

@@ -179,6 +179,21 @@ def test_generator_answers_all_when_cells_are_exhausted():
     assert [bench.text(prompt) for prompt in prompts] == [greedy(prompt, 20) for prompt in prompts]
 
 
+def test_request_beside_exhausted_cells_fails_after_its_deadline():
+    bench = Bench(FakeModel(cells=70, context_tokens=64), queue_deadline_s=10)
+    prompts = [f"{letter} prompt of some length" for letter in "ab"]
+    bench.submit(*(generate(prompt, id=prompt, max_tokens=20) for prompt in prompts))
+    for _ in range(100):
+        bench.generator.step(0)
+        if not bench.generator._scheduler.can_admit:
+            break
+    bench.submit(generate("xyz", id="late"), now=0)
+    bench.generator.step(11)
+
+    assert bench.generator._scheduler.free_slots
+    assert bench.failures("late") == [Failure.QUEUE_DEADLINE]
+
+
 def test_answer_ends_at_max_tokens_or_with_the_context():
     bench = Bench(FakeModel(context_tokens=12))
     short = bench.answer(generate("abc", id="a", max_tokens=2))

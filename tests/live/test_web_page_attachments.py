@@ -12,7 +12,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, Request, Route, expect
 
 from tests.broken_streams import scripted_upstream
-from tests.browser import screenshot, tab
+from tests.browser import ENDED_MEANWHILE, screenshot, tab
 from tests.live.test_web_page import say, wait_answered
 from tests.media_files import as_url, in_base64
 from tests.patience import wait_until
@@ -29,7 +29,7 @@ def text_file(name: str) -> dict[str, Any]:
 
 @pytest.fixture
 def page(browser: Browser, library_server: Served) -> Iterator[Page]:
-    with tab(browser, library_server.address) as one:
+    with tab(browser, library_server.address, ENDED_MEANWHILE) as one:
         one.goto("/")
         expect(one.get_by_role("button", name="Attach files")).to_be_visible()
         yield one

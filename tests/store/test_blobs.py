@@ -75,6 +75,17 @@ async def test_bucket_reports_a_missing_object(bucket):
         await bucket.get("none/0", 0, 1)
 
 
+async def test_bucket_whose_folder_is_not_mounted_is_unavailable(tmp_path):
+    folder = tmp_path / "files"
+    bucket = Bucket(folder.as_uri())
+    await bucket.put("one/0", TEXT)
+    folder.rename(tmp_path / "unmounted")
+    folder.mkdir()
+
+    with pytest.raises(ObjectsUnavailable):
+        await bucket.get("one/0", 0, 1)
+
+
 async def test_bucket_removes_only_objects_under_the_name(bucket):
     for name in ("one/0", "one/1", "oneself/0"):
         await bucket.put(name, TEXT)

@@ -307,6 +307,18 @@ async def test_rows_of_a_deleted_vector_store_are_deleted_some_at_a_time(
     assert (sum(deleted), max(deleted)) == (2106, 200)
 
 
+async def test_sweep_deletes_the_rows_of_deleted_vector_stores(
+    stores: VectorStores, jobs: Jobs, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_chunks(stores, jobs, "a", "b", number=700)
+    deleted = watch_deletions(database, monkeypatch, bound=200)
+    await stores.delete("vs_1")
+    await stores.expire()
+
+    assert await row_count(database) == 0
+    assert max(deleted) == 200
+
+
 async def test_rows_of_an_expired_vector_store_are_deleted_some_at_a_time(
     stores: VectorStores, jobs: Jobs, database: Database, clock: Clock, monkeypatch
 ) -> None:

@@ -74,7 +74,7 @@ def buckets_of(
         raise InvalidRequest("`end_time` must be later than `start_time`.", param="end_time")
     start -= start % _MINUTE_S
     if "end_time" in query:
-        end -= end % _MINUTE_S
+        end = max(start + _MINUTE_S, end - end % _MINUTE_S)
     return Buckets(
         start_at=_page_start(query, start),
         end_at=max(start, end),

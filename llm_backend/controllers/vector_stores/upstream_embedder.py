@@ -15,6 +15,7 @@ from llm_backend.controllers.services.embedders import TextEmbedder
 from llm_backend.errors import OUTAGE_RETRY_AFTER_S, ApiError, ServiceUnavailable, UpstreamFailed
 from llm_backend.json_types import JsonMapping
 
+_REFUSALS = (400, 404, 413, 422)  # a later try would be refused as well
 OPERATION = ("createEmbedding", "Embeddings")
 INPUT_LIMIT_TOKENS = 8000  # OpenAI's models read at most 8,191
 SAFE_BYTES_PER_TOKEN = 3  # a low estimate, so that a text within the limit fits
@@ -80,8 +81,12 @@ async def embed_at(
 
 async def _refusal(relayed: UpstreamAnswer) -> ApiError:
     error = await read_error(relayed)
-    if relayed.status not in (429, 503):
+    if relayed.status in _REFUSALS:
         return error
+    if relayed.status not in (429, 503):
+        failed = UpstreamFailed(error.message)
+        failed.retry_after_s = error.retry_after_s
+        return failed
     wait_s = error.retry_after_s
     return ServiceUnavailable(
         "The upstream is overloaded and embeds nothing now.",

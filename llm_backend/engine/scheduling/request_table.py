@@ -178,17 +178,18 @@ class RequestTable:
         an error."""
         return self._compiling.pop_ready()
 
-    def find_expired(self, now: float, *, has_free_slots: bool) -> list[tuple[EngineRequest, str]]:
+    def find_expired(self, now: float, *, can_admit: bool) -> list[tuple[EngineRequest, str]]:
         """Returns the requests that have exceeded their queue deadline, each with the message of
-        its failure. With free slots, a request waits for a prefix that another one computes, and
-        would fail for nothing: it only expires while its grammar is compiled."""
+        its failure. If the scheduler `can_admit` sequences, a request waits for a prefix that
+        another one computes, and would fail for nothing: it only expires while its grammar is
+        compiled."""
         expired = []
         for request in self.waiting:
             deadline_s = self._queue_limits.exceeded_deadline_s(
                 request.arrived_at, request.priority, now
             )
             is_compiling = request in self._compiling
-            if deadline_s is not None and (is_compiling or not has_free_slots):
+            if deadline_s is not None and (is_compiling or not can_admit):
                 missing = "Its grammar was not ready" if is_compiling else "No slot became free"
                 expired.append((request, f"{missing} within {deadline_s:g} seconds; try later."))
         return expired

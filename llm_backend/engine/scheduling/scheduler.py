@@ -102,6 +102,11 @@ class Scheduler:
         """Number of slots without a running sequence."""
         return self._cache.free_slots
 
+    @property
+    def can_admit(self) -> bool:
+        """True if a sequence that waits for no prefix would get a slot at once."""
+        return self._cache.free_slots > 0 and not self._is_out_of_cells
+
     def add(self, *sequences: Sequence) -> None:
         """Queues sequences, in order of arrival."""
         self._waiting_queue.add(*sequences)

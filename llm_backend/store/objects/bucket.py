@@ -53,10 +53,14 @@ class Bucket:
             try:
                 found = await self._store.get_range_async(name, start=start, length=length)
             except FileNotFoundError as error:
-                if _NO_BUCKET in str(error):  # a wrong setting, which a person can correct
+                # A wrong setting, or a folder that is not mounted: a person can correct it.
+                if _NO_BUCKET in str(error) or await asyncio.to_thread(self._is_empty_folder):
                     raise
                 raise ObjectMissing(f"The object store lacks the object `{name}`.") from error
             return bytes(found)
+
+    def _is_empty_folder(self) -> bool:
+        return self._folder is not None and not any(self._folder.iterdir())
 
     async def remove(self, prefix: str) -> None:
         """Deletes the objects, if any, whose names begin with `prefix` and a slash."""

@@ -140,17 +140,19 @@ def delete(connection: Connection, id: str, now: float) -> None:
     )
 
 
-def delete_rows(connection: Connection, id: str) -> bool:
-    """Deletes some rows of a store that is marked as deleted, its own the last; returns True if
-    more may be left."""
-    deleted = select(vector_stores.c.seq).where(vector_stores.c.id == id, ~NOT_DELETED)
-    seq = connection.scalar(deleted.with_for_update(key_share=True))
+def delete_rows(connection: Connection, id: str | None = None) -> bool:
+    """Deletes some rows of a store that is marked as deleted, its own the last: of this id, or of
+    any. Returns True if more may be left."""
+    deleted = select(vector_stores.c.seq).where(~NOT_DELETED)
+    if id is not None:
+        deleted = deleted.where(vector_stores.c.id == id)
+    seq = connection.scalar(deleted.limit(1).with_for_update(key_share=True))
     if seq is None:
         return False
     if _delete_files(connection, seq) or _delete_some(connection, vector_store_batches, seq):
         return True
     connection.execute(delete_from(vector_stores).where(vector_stores.c.seq == seq))
-    return False
+    return id is None
 
 
 def empty_expired(connection: Connection, now: int) -> bool:

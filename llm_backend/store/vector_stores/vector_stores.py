@@ -89,8 +89,11 @@ class VectorStores:
             pass
 
     async def expire(self) -> None:
-        """Empties the expired stores."""
+        """Empties the expired stores, and deletes the rows of deleted ones: their jobs may wait for
+        a vector index for long."""
         while await self._database.write(store_rows.empty_expired, now=self.now):
+            pass
+        while await self._database.write(store_rows.delete_rows):
             pass
         self._jobs.wake()
 

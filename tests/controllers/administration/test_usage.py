@@ -71,7 +71,10 @@ async def test_consecutive_queries_omit_no_minute():
     first = buckets_of({"start_time": 90, "end_time": 200, "bucket_width": "1m"}, now=1000)
     second = buckets_of({"start_time": 200, "bucket_width": "1m"}, now=1000)
 
+    short = buckets_of({"start_time": 100, "end_time": 110, "bucket_width": "1m"}, now=1000)
+
     assert (first.start_at, first.end_at, second.start_at) == (60, 180, 180)
+    assert (short.start_at, short.end_at) == (60, 120)
 
 
 async def test_tokens_of_images_and_audio_are_counted_separately(tmp_path: Path):

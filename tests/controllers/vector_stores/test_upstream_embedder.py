@@ -104,6 +104,14 @@ async def test_a_refusal_of_the_texts_is_the_error_of_the_request(status, error)
     assert refusing.closed == 1
 
 
+@pytest.mark.parametrize("status", [402, 408, 409, 425])
+async def test_a_refusal_that_a_later_try_may_not_get_is_a_failure(status) -> None:
+    refusing = Exchange(status=status, answer={"error": {"message": "Later.", "code": "later"}})
+
+    with pytest.raises(UpstreamFailed, match="Later"):
+        await upstream_embedder(refusing, "m").embed(["a"], None)
+
+
 @pytest.mark.parametrize(("headers", "wait_s"), [((), 5), (((b"retry-after", b"40"),), 40)])
 async def test_the_error_of_an_overloaded_upstream_has_its_pause(headers, wait_s) -> None:
     upstream = Exchange(status=429, headers=headers)
