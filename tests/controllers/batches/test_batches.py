@@ -574,6 +574,8 @@ async def test_a_batch_that_fails_repeatedly_in_one_process_is_given_up(server):
 async def lose_input(server: Server, batch: StoredBatch) -> None:
     """Deletes the bytes of the input, as a lifecycle rule of a bucket does."""
     file = await server.files.get(batch.input_file_id)
+    # An empty folder would be one that is not mounted.
+    await server.files.blobs._bucket.put("another/0", b"x")
     await server.files.blobs.remove([blob.key for blob in file.content])
 
 
