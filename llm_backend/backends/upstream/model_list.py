@@ -14,7 +14,7 @@ from llm_backend.json_types import JsonObject
 Models = list[JsonObject]
 
 _CHECKPOINTS_PATH = "/sdapi/v1/sd-models"
-_LATEST_TIME_S = 1 << 33  # in the year 2242
+LATEST_TIME_S = 1 << 33  # in the year 2242
 LIST_BYTES = 16 * 1024 * 1024
 _FAILURE_TTL_S = 2.0
 
@@ -102,7 +102,7 @@ def _parse(status: int, body: bytes) -> object:
 
 def _with_time(model: JsonObject) -> JsonObject:
     created_at = model.get("created")
-    if isinstance(created_at, int | float) and 0 <= created_at < _LATEST_TIME_S:
+    if isinstance(created_at, int | float) and 0 <= created_at < LATEST_TIME_S:
         return {**model, "created": int(created_at)}
     return {**model, "created": 0}
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.backends.upstream.model_list import LATEST_TIME_S
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.ollama.lines import format_time
 from llm_backend.controllers.ollama.request import check_enabled, known_name
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 API_VERSION = "0.12.11"
 """Version of Ollama whose API this server answers; clients decide by it what they may send."""
 
-_LATEST_TIME_S = 1 << 33  # in the year 2242
 _LENGTHS = ("context_length", "embedding_length")
 _TEMPLATE = "tokenizer.chat_template"
 _INFILL = ("tokenizer.ggml.prefix_token_id", "tokenizer.ggml.fim_pre_token_id")
@@ -120,7 +120,7 @@ def _describe_loaded(model: LocalModel, info: ModelInfo) -> JsonObject:
     """Returns the fields that differ in the entry of a loaded model. `expires_at` is the time at
     which it is unloaded if no further request comes."""
     idle_s = model.handle.idle_unload_s
-    expires_at = _LATEST_TIME_S if idle_s is None else time.time() + idle_s
+    expires_at = LATEST_TIME_S if idle_s is None else time.time() + idle_s
     return {
         "expires_at": format_time(expires_at),
         "size": info.size_bytes,
