@@ -1,7 +1,8 @@
 """Vector stores as rows: pages, counts, jobs that are added and removed with files, and expiry."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -332,9 +333,29 @@ async def test_rows_of_an_expired_vector_store_are_deleted_some_at_a_time(
     assert (sum(deleted), max(deleted)) == (1402, 200)
 
 
-async def test_chunks_of_expired_files_are_deleted_some_at_a_time(
-    stores: VectorStores, jobs: Jobs, database: Database, clock: Clock, tmp_path, monkeypatch
-) -> None:
+async def remove_from_store(stores: VectorStores, files: FileStore, clock: Clock) -> None:
+    await stores.delete_file("vs_1", "file-a")
+
+
+async def add_again(stores: VectorStores, files: FileStore, clock: Clock) -> None:
+    await stores.add_file("vs_1", replace(new_file("a"), document="vsf_again"))
+    await stores.delete_file("vs_1", "file-a")
+
+
+async def delete_upload(stores: VectorStores, files: FileStore, clock: Clock) -> None:
+    await files.delete("file-a")
+
+
+async def expire_upload(stores: VectorStores, files: FileStore, clock: Clock) -> None:
+    clock.now += 10
+    await files.expire()
+
+
+@pytest.mark.parametrize("remove", [remove_from_store, add_again, delete_upload, expire_upload])
+async def test_rows_of_a_deleted_file_are_deleted_some_at_a_time(
+    stores: VectorStores, jobs: Jobs, database: Database, clock: Clock, tmp_path, monkeypatch,
+    remove: Callable[[VectorStores, FileStore, Clock], Awaitable[None]],
+) -> None:  # fmt: skip
     files = FileStore(database, Blobs(database, Bucket(tmp_path.as_uri())), clock=clock)
     await files.add(
         StoredFile(
@@ -344,12 +365,21 @@ async def test_chunks_of_expired_files_are_deleted_some_at_a_time(
     )  # fmt: skip
     await add_chunks(stores, jobs, "a", "b", number=700)
     deleted = watch_deletions(database, monkeypatch, bound=200)
-    clock.now += 10
 
-    await files.expire()
+    await remove(stores, files, clock)
 
-    assert (sum(deleted), max(deleted)) == (701, 200)
+    with pytest.raises(Missing):
+        await stores.text("vs_1", "file-a")
+    assert await stores.chunks(["vsf_a-0"]) == []
+    assert len(await stores.chunks(["vsf_b-0"])) == 1
     assert (await stores.get_with_counts("vs_1")).files.total == 1
+    removals = await jobs.claim(REMOVE_FILE, 10)
+    assert "vsf_a" in [job.subject for job in removals]
+    for job in removals:
+        await stores.delete_rows(job.details["rows_id"])
+    await stores.expire()
+    assert await row_count(database) == 702  # the store and the other file
+    assert max(deleted) == 200
 
 
 async def test_vector_stores_are_paginated_in_both_directions(stores: VectorStores) -> None:

@@ -11,7 +11,11 @@ from llm_backend.store.database.database import Database
 from llm_backend.store.database.ownership import as_owner
 from llm_backend.store.database.upsert import add_up
 from llm_backend.store.tables.administration import usage
-from llm_backend.store.tables.vector_stores import vector_store_files, vector_stores
+from llm_backend.store.tables.vector_stores import (
+    NOT_DELETED,
+    vector_store_files,
+    vector_stores,
+)
 
 _EXPIRED_PERIOD_S = DAY_S  # of the usage that one transaction deletes
 
@@ -168,7 +172,7 @@ def _vector_store_bytes(connection: Connection) -> Mapping[str | None, int]:
     query = (
         select(vector_stores.c.owner, func.sum(files.usage_bytes))
         .join(vector_store_files, files.store_seq == vector_stores.c.seq)
-        .where(vector_stores.c.deleted_at.is_(None))
+        .where(NOT_DELETED)
         .group_by(vector_stores.c.owner)
     )
     return {owner: int(size_bytes) for owner, size_bytes in connection.execute(query)}

@@ -20,7 +20,7 @@ from llm_backend.store.tables.batches import BATCH_ENDS, batches
 from llm_backend.store.tables.files import files
 from llm_backend.store.tables.vector_stores import vector_store_files
 from llm_backend.store.text_checks import is_text
-from llm_backend.store.vector_stores.file_rows import forget_chunks, forget_files
+from llm_backend.store.vector_stores.file_rows import forget_files
 
 _EXPIRED_FILES_PER_TRANSACTION = 100
 
@@ -87,16 +87,12 @@ def delete(connection: Connection, id: str, now: int, *, lease_s: float) -> Sequ
 
 
 def expire(connection: Connection, now: int, *, lease_s: float) -> bool:
-    """Deletes some expired files, also from vector stores, or some of their chunks; returns True if
-    more may be left."""
+    """Deletes some expired files, also from vector stores; returns True if more may be left."""
     is_read = select(batches.c.id).where(_reads(files.c.id)).exists()
     expired = select(files).where(files.c.expires_at <= now, ~is_read).order_by(files.c.expires_at)
     oldest = expired.limit(_EXPIRED_FILES_PER_TRANSACTION).with_for_update(skip_locked=True)
     rows = connection.execute(oldest).all()
-    ids = [row.id for row in rows]
-    if forget_chunks(connection, ids):  # of which a file may have very many
-        return True
-    forget_files(connection, ids, now, lease_s=lease_s)
+    forget_files(connection, [row.id for row in rows], now, lease_s=lease_s)
     _delete(connection, rows)
     return len(rows) == _EXPIRED_FILES_PER_TRANSACTION
 

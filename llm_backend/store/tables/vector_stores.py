@@ -19,7 +19,7 @@ from llm_backend.store.tables.object_table import object_table, part_of
 
 # `is_emptied` is set when the store has expired: its row stays, but its files are deleted.
 # `deleted_at` is set when the store is deleted: it is missing from then on, and a job deletes its
-# rows.
+# rows. Files that are deleted go to such a store, made for them.
 vector_stores = object_table(
     "vector_stores",
     Column("name", Text, nullable=False),
@@ -34,6 +34,8 @@ vector_stores = object_table(
     Column("is_emptied", Boolean, nullable=False),
     Column("deleted_at", BigInteger),
 )
+NOT_DELETED = vector_stores.c.deleted_at.is_(None)
+"""The condition of stores that are not deleted."""
 
 
 def _of_vector_store() -> Column[int]:

@@ -5,7 +5,12 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, Select, delete, insert, select
 
 from llm_backend.store.statement_parts import statement_parts
-from llm_backend.store.tables.vector_stores import vector_store_chunks, vector_store_files
+from llm_backend.store.tables.vector_stores import (
+    NOT_DELETED,
+    vector_store_chunks,
+    vector_store_files,
+    vector_stores,
+)
 from llm_backend.store.vector_stores.values import FoundChunk, StoredChunk
 
 _CHUNKS = vector_store_chunks.c
@@ -44,13 +49,13 @@ def text_of(connection: Connection, file_seq: int) -> str:
 
 
 def texts_of(connection: Connection, point_ids: Sequence[str]) -> list[FoundChunk]:
-    """The chunks with these ids in the vector index; missing ones are left out."""
+    """The chunks with these ids in the vector index; missing and deleted ones are left out."""
     files = vector_store_files.c
     joined = select(
         _CHUNKS.point_id, _CHUNKS.text, files.file_id, files.filename, files.attributes
-    ).join_from(vector_store_chunks, vector_store_files)
+    ).select_from(vector_store_chunks.join(vector_store_files).join(vector_stores))
     found: list[FoundChunk] = []
     for part in statement_parts(point_ids):
-        query = joined.where(_CHUNKS.point_id.in_(part))
+        query = joined.where(_CHUNKS.point_id.in_(part), NOT_DELETED)
         found += [FoundChunk(**row._mapping) for row in connection.execute(query)]
     return found

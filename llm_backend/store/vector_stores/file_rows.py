@@ -9,14 +9,17 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Select, insert, select, update
-from sqlalchemy import delete as delete_from
 
 from llm_backend.store.errors import AttributesChanged, LeaseLost, Missing
 from llm_backend.store.jobs import Job, NewJob, job_rows
 from llm_backend.store.keyset_pages import Page, PageRequest, cursor_keys, fetch
 from llm_backend.store.row_values import find_row
 from llm_backend.store.statement_parts import statement_parts
-from llm_backend.store.tables.vector_stores import vector_store_files, vector_stores
+from llm_backend.store.tables.vector_stores import (
+    NOT_DELETED,
+    vector_store_files,
+    vector_stores,
+)
 from llm_backend.store.vector_stores import chunk_rows, store_rows
 from llm_backend.store.vector_stores.store_rows import (
     INGEST,
@@ -132,18 +135,12 @@ def forget_files(
     """Removes deleted files from all stores."""
     these = _FILES.file_id.in_(list(file_ids))
     store_rows.lock(connection, select(_FILES.store_seq).where(these))
-    found = _joined_select().where(these).order_by(_FILES.seq)
-    for row in connection.execute(found).all():
+    documents: dict[_IndexLocation, list[str]] = {}
+    for row in connection.execute(_joined_select().where(these).order_by(_FILES.seq)):
         location = _IndexLocation(store_id=row.store_id, index_name=row.index_name)
-        _remove(connection, location, [row.id], now, lease_s)
-
-
-def forget_chunks(connection: Connection, file_ids: Iterable[str]) -> bool:
-    """Deletes some chunks of deleted files in all stores; returns True if more may be left."""
-    these = _FILES.file_id.in_(list(file_ids))
-    store_rows.lock(connection, select(_FILES.store_seq).where(these))
-    limit = store_rows.ROWS_PER_TRANSACTION
-    return chunk_rows.delete_some(connection, select(_FILES.seq).where(these), limit) == limit
+        documents.setdefault(location, []).append(row.id)
+    for location, ids in documents.items():
+        _remove(connection, location, ids, now, lease_s)
 
 
 def complete(
@@ -221,17 +218,27 @@ def _remove(
     now: float,
     lease_s: float,
 ) -> None:
+    """Moves files to a store that is deleted: a job deletes their rows."""
+    if not documents:
+        return
     for document in sorted(documents):
         stop_ingestion(connection, document)
     is_deleted = _FILES.id.in_(documents)
     in_progress = connection.scalars(
         select(_FILES.id).where(is_deleted, _FILES.status == "in_progress")
     ).all()
-    connection.execute(delete_from(vector_store_files).where(is_deleted))
-    _remove_points_later(
-        connection, location, in_progress, now, delay_s=_REMOVAL_DELAY_LEASES * lease_s
+    rows_id, seq = store_rows.add_deleted(connection, now)
+    # the id of its document, so that the files of this store have different ones
+    moved = update(vector_store_files).values(
+        store_seq=seq, batch_seq=None, file_id=vector_store_files.c.id
     )
-    _remove_points_later(connection, location, sorted({*documents} - {*in_progress}), now)
+    connection.execute(moved.where(is_deleted))
+    _remove_points_later(
+        connection, location, in_progress, now, delay_s=_REMOVAL_DELAY_LEASES * lease_s,
+        rows_id=rows_id,
+    )  # fmt: skip
+    ingested = sorted({*documents} - {*in_progress})
+    _remove_points_later(connection, location, ingested, now, rows_id=rows_id)
 
 
 def _remove_points_later(
@@ -240,13 +247,15 @@ def _remove_points_later(
     documents: Sequence[str],
     now: float,
     delay_s: float = 0.0,
+    rows_id: str | None = None,
 ) -> None:
-    """Adds jobs that remove the points of documents from the index."""
+    """Adds jobs that remove the points of documents from the index, and the rows of the deleted
+    store `rows_id`."""
     jobs = [
         NewJob(
             kind=REMOVE_FILE,
             subject=one,
-            details={"store_id": location.store_id},
+            details={"store_id": location.store_id, "rows_id": rows_id},
             delay_s=delay_s,
             affinity=location.index_name,
         )
@@ -274,7 +283,7 @@ def _row(file: NewVectorFile, store_seq: int, batch_seq: int | None, now: int) -
 def _joined_select() -> Select[Any]:
     location = (vector_stores.c.id.label("store_id"), vector_stores.c.index_name)
     joined = select(vector_store_files, *location).join_from(vector_store_files, vector_stores)
-    return joined.where(store_rows.NOT_DELETED)
+    return joined.where(NOT_DELETED)
 
 
 def _find_row(connection: Connection, store_id: str, file_id: str) -> Row[Any]:

@@ -1,9 +1,11 @@
 """Vector stores as rows: SQL statements, each function part of a unit of work on a connection.
 
 A store is missing from its deletion on, even while its rows are still there: they are deleted a
-limited number in one transaction, so that other work does not wait for long.
+limited number in one transaction, so that other work does not wait for long. Deleted files go to a
+store of their own, which is deleted from the beginning.
 """
 
+import uuid
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -16,6 +18,7 @@ from llm_backend.store.jobs import NewJob, job_rows
 from llm_backend.store.keyset_pages import Page, PageRequest, cursor_keys, fetch
 from llm_backend.store.row_values import find_row, row_from, value_from
 from llm_backend.store.tables.vector_stores import (
+    NOT_DELETED,
     vector_store_batches,
     vector_store_files,
     vector_stores,
@@ -28,11 +31,9 @@ REMOVE_FILE, REMOVE_STORE = "vector_file_removal", "vector_store_removal"
 """Kinds of jobs: ingest a file, ingest a long file, remove a file's points, remove a store's
 collection."""
 
-ROWS_PER_TRANSACTION = 1000  # deleted chunks or files
+ROWS_PER_TRANSACTION = 1000  # deleted chunks, files and batches
 _EMPTIED_STORES_PER_TRANSACTION = 20
 _KEYS = (vector_stores.c.created_at, vector_stores.c.seq)
-NOT_DELETED = vector_stores.c.deleted_at.is_(None)
-"""The condition of stores that are not deleted."""
 
 
 def add(connection: Connection, store: StoredVectorStore) -> int:
@@ -49,6 +50,21 @@ def add(connection: Connection, store: StoredVectorStore) -> int:
     statement = insert(vector_stores).returning(vector_stores.c.seq)
     seq: int = connection.execute(statement, row).scalar_one()
     return seq
+
+
+def add_deleted(connection: Connection, now: float) -> tuple[str, int]:
+    """Inserts a store that is marked as deleted, for files that are; returns its id and `seq`."""
+    store = StoredVectorStore(
+        id=f"vs_deleted_{uuid.uuid4().hex}",
+        created_at=int(now),
+        name="",
+        last_active_at=int(now),
+        embedding_model="",
+    )
+    seq = add(connection, store)
+    this = update(vector_stores).where(vector_stores.c.seq == seq)
+    connection.execute(this.values(deleted_at=int(now)))
+    return store.id, seq
 
 
 def row_of(connection: Connection, id: str, *, is_locked: bool = False) -> Row[Any]:
@@ -149,7 +165,7 @@ def delete_rows(connection: Connection, id: str | None = None) -> bool:
     seq = connection.scalar(deleted.limit(1).with_for_update(key_share=True))
     if seq is None:
         return False
-    if _delete_files(connection, seq) or _delete_some(connection, vector_store_batches, seq):
+    if _delete_parts(connection, seq, vector_store_files, vector_store_batches):
         return True
     connection.execute(delete_from(vector_stores).where(vector_stores.c.seq == seq))
     return id is None
@@ -165,7 +181,7 @@ def empty_expired(connection: Connection, now: int) -> bool:
     rows = connection.execute(locked).all()
     for row in rows:
         _stop_ingestions(connection, row.seq)
-        if _delete_files(connection, row.seq):
+        if _delete_parts(connection, row.seq, vector_store_files):
             return True
         change = update(vector_stores).where(vector_stores.c.seq == row.seq)
         connection.execute(change.values(is_emptied=True, dimensions=None))
@@ -224,19 +240,16 @@ def _stop_ingestions(connection: Connection, seq: int) -> None:
         stop_ingestion(connection, document)
 
 
-def _delete_files(connection: Connection, seq: int) -> bool:
-    """Deletes some chunks of the store's files, or else some of the files; returns False if there
-    were none."""
+def _delete_parts(connection: Connection, seq: int, *tables: Table) -> bool:
+    """Deletes some chunks of the store's files, and then some rows of the tables; returns True if
+    more may be left."""
     of_store = select(vector_store_files.c.seq).where(vector_store_files.c.store_seq == seq)
-    return chunk_rows.delete_some(connection, of_store, ROWS_PER_TRANSACTION) > 0 or _delete_some(
-        connection, vector_store_files, seq
-    )
-
-
-def _delete_some(connection: Connection, table: Table, seq: int) -> bool:
-    """Deletes some of the store's rows in the table; returns False if there were none."""
-    some = select(table.c.seq).where(table.c.store_seq == seq).limit(ROWS_PER_TRANSACTION)
-    return connection.execute(delete_from(table).where(table.c.seq.in_(some))).rowcount > 0
+    left = ROWS_PER_TRANSACTION - chunk_rows.delete_some(connection, of_store, ROWS_PER_TRANSACTION)
+    for table in tables:
+        if left:
+            some = select(table.c.seq).where(table.c.store_seq == seq).limit(left)
+            left -= connection.execute(delete_from(table).where(table.c.seq.in_(some))).rowcount
+    return left == 0
 
 
 def _sort_keys(connection: Connection, id: str) -> tuple[int, int]:

@@ -238,8 +238,8 @@ class Ingestion:
 
 
 class Removal:
-    """Removes points of deleted rows from the vector index: those of a file, or of a whole
-    store, whose rows it deletes first."""
+    """Deletes the rows of a deleted file or store, and removes their points from the vector
+    index."""
 
     def __init__(self, vector_stores: VectorStoreServices) -> None:
         self._vector_stores = vector_stores
@@ -248,8 +248,9 @@ class Removal:
         """Removes the points of the job's subject; later, while the index is unavailable."""
         store_id = job.details.get("store_id")
         try:
+            rows_id = job.details.get("rows_id") or job.subject
+            await self._vector_stores.stores.delete_rows(rows_id)
             if store_id is None:
-                await self._vector_stores.stores.delete_rows(job.subject)
                 await self._vector_stores.index.drop(job.subject)
             else:
                 await self._vector_stores.index.remove(store_id, job.subject)

@@ -354,7 +354,8 @@ async def test_a_file_whose_index_is_gone_fails_with_a_reason(database, stores, 
     shelves = [vector_stores(stores, index) for index in indexes]
     await add_store(stores, "a")
     assert await stores.claim_index("vs_1", await indexes[0].name())
-    await stores.add_batch("vs_1", "vsfb_1", [new_file("a")])
+    again = replace(new_file("a"), document="vsf_again")
+    await stores.add_batch("vs_1", "vsfb_1", [again])
     tomorrow = Jobs(database, clock=lambda: time.time() + 25 * 3600)
     await take_in(tomorrow, shelves[1], {"a": "The gate opens."})
 
