@@ -136,7 +136,7 @@ class LocalModelsSettings(BaseModel):
     prefill_kernels: bool = Field(
         True,
         description="Compiled kernels of this server's own for passes of several tokens, on "
-        "processors with AVX-512 VNNI or AMX; not with `flash_attention` off.",
+        "x86 processors with AVX2, AVX-512 or AMX; not with `flash_attention` off.",
     )
     slots: int | None = Field(
         None,

@@ -305,15 +305,15 @@ async def test_check_gives_the_reason_and_the_remedy_for_prompts_read_without_ke
         info = replace(await engine.ready(), missing_kernels=None)
     without = replace(info, missing_kernels=MissingKernels.NOT_COMPILED)
     unsupported = replace(info, missing_kernels=MissingKernels.NO_INSTRUCTIONS)
+    foreign = replace(info, missing_kernels=MissingKernels.OTHER_SYSTEM)
 
     assert "kernels" not in describe_build(info)
     assert describe_build(without).endswith(
         "; it computes prompts without the prefill kernels, because they are not compiled: "
         "install a C compiler (`cc`), then `make clean run`."
     )
-    assert describe_build(unsupported).endswith(
-        ", because this processor has neither AVX-512 VNNI nor AMX."
-    )
+    assert describe_build(unsupported).endswith(", because this processor lacks AVX2, FMA or F16C.")
+    assert describe_build(foreign).endswith(", because they are for Linux on x86.")
 
 
 def test_installation_has_the_compiled_sampler():

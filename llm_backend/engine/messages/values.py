@@ -215,8 +215,9 @@ class GrammarLimits(msgspec.Struct, frozen=True, kw_only=True):
 class MissingKernels(StrEnum):
     """Reason why the prefill kernels do not compute."""
 
+    OTHER_SYSTEM = "they are for Linux on x86"
     NOT_COMPILED = "they are not compiled"
-    NO_INSTRUCTIONS = "this processor has neither AVX-512 VNNI nor AMX"
+    NO_INSTRUCTIONS = "this processor lacks AVX2, FMA or F16C"
     OTHER_VERSION = "they are for another version of llama.cpp"
     WRONG_RESULTS = "their results on this processor are wrong"
 

@@ -111,7 +111,8 @@ static int find_op(const char *name) {
     }
 }
 
-// What this processor can run: 0 nothing of this, 1 VNNI, 2 bfloat16 as well, 3 AMX as well.
+// What this processor can run: 0 nothing of this, 1 AVX2, 2 AVX-512 VNNI as well, 3 bfloat16 as well,
+// 4 AMX as well.
 int llm_backend_prefill_level(void) { return (int)find_vector_level(); }
 
 // Let kernels up to a level compute; 0 leaves all to ggml.

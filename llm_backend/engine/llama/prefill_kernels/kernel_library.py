@@ -3,6 +3,8 @@
 import ctypes
 import functools
 import logging
+import platform
+import sys
 from enum import IntEnum
 from pathlib import Path
 
@@ -35,14 +37,15 @@ class Instructions(IntEnum):
     """Instructions that the kernels use: each level includes those below it."""
 
     NONE = 0
-    AVX512_VNNI = 1
-    AVX512_BF16 = 2
-    AMX = 3
+    AVX2 = 1
+    AVX512_VNNI = 2
+    AVX512_BF16 = 3
+    AMX = 4
 
     @property
     def title(self) -> str:
         """Name of the instructions for people, such as `AVX-512 VNNI`; empty for `NONE`."""
-        return ("", "AVX-512 VNNI", "AVX-512 BF16", "AMX")[self]
+        return ("", "AVX2", "AVX-512 VNNI", "AVX-512 BF16", "AMX")[self]
 
 
 class PrefillKernels:
@@ -85,6 +88,8 @@ class PrefillKernels:
 @functools.cache
 def prefill_kernels() -> PrefillKernels | MissingKernels:
     """Returns the kernels, installed and tested, or the reason why they cannot be used."""
+    if not (sys.platform == "linux" and platform.machine() == "x86_64"):
+        return MissingKernels.OTHER_SYSTEM
     if not LIBRARY.exists():
         _log.debug("engine.prefill_kernels reason=not_compiled")
         return MissingKernels.NOT_COMPILED

@@ -8,7 +8,7 @@
 
 #include "ggml_layout.h"
 
-typedef enum { NO_VECTORS, VECTORS_VNNI, VECTORS_BF16, VECTORS_AMX } vector_level;
+typedef enum { NO_VECTORS, VECTORS_AVX2, VECTORS_VNNI, VECTORS_BF16, VECTORS_AMX } vector_level;
 
 typedef struct job {
     tensor *result;

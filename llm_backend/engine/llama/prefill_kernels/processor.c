@@ -8,10 +8,15 @@
 
 enum { REQUEST_STATE_PERMISSION = 0x1023, TILE_DATA = 18 };
 
+static bool has_avx2(void) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("f16c");
+}
+
 static bool has_avx512_vnni(void) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
+           __builtin_cpu_supports("avx512vnni");
 }
 
 static bool has_avx512_bf16(void) {
@@ -31,7 +36,8 @@ vector_level find_vector_level(void) {
     static vector_level found;
     static bool is_known;
     if (!is_known) {
-        found = !has_avx512_vnni()   ? NO_VECTORS
+        found = !has_avx2()          ? NO_VECTORS
+                : !has_avx512_vnni() ? VECTORS_AVX2
                 : !has_avx512_bf16() ? VECTORS_VNNI
                 : !has_amx()         ? VECTORS_BF16
                                      : VECTORS_AMX;
