@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,21 +23,35 @@ from llm_backend.stream_ending import SentAnswer
 log = logging.getLogger(__name__)
 
 
+PROBE_PATHS = frozenset(
+    f"{prefix}/{name}" for prefix in ("", "/v1") for name in ("healthz", "readyz", "metrics")
+)
+"""Paths of probes and of Prometheus, which address a server by its IP address."""
+
+
 class HostGuard:
-    """Refuses requests whose `Host` is not one of this server's names.
+    """Refuses requests whose `Host` is not one of this server's names, but for paths in `exempt`.
 
     By DNS rebinding, a web page's own name can resolve to this machine, and its scripts can then
     use a server that is open on loopback. The `Host` header still has the page's name. `is_needed`
     is called for each request, because the first key closes an open server while it runs.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str], is_needed: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: Sequence[str],
+        is_needed: Callable[[], bool],
+        exempt: Collection[str] = (),
+    ) -> None:
         self._app = app
         self._hosts = frozenset(host.lower() for host in hosts)
         self._is_needed = is_needed
+        self._exempt = exempt
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_unguarded = scope["type"] == "lifespan" or not self._is_needed()
+        is_exempt = scope["type"] == "lifespan" or scope["path"] in self._exempt
+        is_unguarded = is_exempt or not self._is_needed()
         if is_unguarded or self._is_known(host := _host(scope)):
             await self._app(scope, receive, send)
             return

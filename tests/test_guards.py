@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+import httpx
 import pytest
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
@@ -13,6 +14,7 @@ from llm_backend.errors import NotServing
 from llm_backend.guards import AbortedStreams, AccessLog, HostGuard
 from llm_backend.metrics import Metrics
 from llm_backend.settings import load_settings
+from tests.gateway import gateway
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
@@ -53,6 +55,28 @@ def test_host_guard_accepts_any_name_once_a_key_is_needed():
     after = client.get("/", headers={"host": "llm.example.com"})
 
     assert (before.status_code, after.status_code) == (403, 200)
+
+
+@pytest.mark.parametrize(
+    ("path", "host", "status"),
+    [
+        ("/healthz", "0.0.0.0", 200),
+        ("/readyz", "0.0.0.0", 503),  # without a model
+        ("/metrics", "0.0.0.0", 200),
+        ("/v1/healthz", "0.0.0.0", 200),
+        ("/v1/models", "0.0.0.0", 403),
+        ("/healthz", "127.0.0.1", 403),
+    ],
+)
+async def test_host_guard_lets_probes_by_address_reach_a_server_beyond_loopback(
+    tmp_path, path, host, status
+):
+    given = {"host": host, "api_keys": ["sk-x"], "allowed_hosts": ["llm.example"]}
+    async with gateway(tmp_path, **given) as served, httpx.AsyncClient() as client:
+        address = f"http://127.0.0.1:{served.port}{path}"
+        answer = await client.get(address, headers={"host": "10.0.0.7:8000"})
+
+    assert answer.status_code == status
 
 
 async def broken(scope, receive, send):

@@ -22,7 +22,7 @@ from llm_backend.controllers.services import Services
 from llm_backend.controllers.services.detached_answers import DetachedAnswers
 from llm_backend.controllers.websockets import WebSocketEndpoints
 from llm_backend.cross_site_guard import CrossSiteGuard
-from llm_backend.guards import AbortedStreams, AccessLog, HostGuard
+from llm_backend.guards import PROBE_PATHS, AbortedStreams, AccessLog, HostGuard
 from llm_backend.web import PAGES, WebPages
 
 if TYPE_CHECKING:  # OpenTelemetry is imported only with an endpoint
@@ -96,7 +96,12 @@ def add_guards(app: ASGIApp, services: Services, tracing: "Tracing | None") -> A
         app = WebPages(app, settings.web_ui)
     if settings.hosts:
         names_hosts = bool(settings.allowed_hosts)
-        app = HostGuard(app, settings.hosts, lambda: names_hosts or keyring.is_open_to_all)
+        app = HostGuard(
+            app,
+            settings.hosts,
+            lambda: names_hosts or keyring.is_open_to_all,
+            exempt=() if settings.is_loopback else PROBE_PATHS,
+        )
     if settings.cors_origins:
         app = CORSMiddleware(
             app,

@@ -30,7 +30,8 @@ class ListeningSettings(BaseModel):
     allowed_hosts: Names = Field(
         (),
         description="Host names that requests may be addressed to. If unset, an open server on "
-        "loopback accepts loopback's names only, and any other server accepts all names.",
+        "loopback accepts loopback's names only, and any other server accepts all names. Probes "
+        "(`/healthz`, `/readyz`, `/metrics`) of a server beyond loopback may have any name.",
     )
     public_url: PublicUrl | None = Field(
         None,
