@@ -68,11 +68,12 @@ def pull(
     missing = [
         file for file, path in zip(chosen, targets, strict=True) if not _is_downloaded(file, path)
     ]
-    _check_room(folder, missing)
+    with _translate_disk_errors(folder):
+        _check_room(folder, missing)
     for file, target in zip(chosen, targets, strict=True):
         if file in missing:
             on_file(file)
-            with _translate_errors(hub, name):
+            with _translate_disk_errors(folder), _translate_errors(hub, name):
                 _download_file(hub, name, file, target, endpoint, on_bytes)
     return targets
 
@@ -257,6 +258,17 @@ def _translate_errors(hub: Any, name: str) -> Iterator[None]:
         raise PullError(
             f"The hub at {where} cannot be reached ({_first_line(error)}): what has come is kept, "
             "pull again when there is a connection."
+        ) from error
+
+
+@contextmanager
+def _translate_disk_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise PullError(
+            f"The download cannot be written to {error.filename or folder}: "
+            f"{error.strerror or error}."
         ) from error
 
 

@@ -126,6 +126,17 @@ def test_a_name_that_is_not_in_the_hub_is_one_sentence(hub, tmp_path, name, sent
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("taken", ["models", "models/tiny-Q8_0.gguf.part"])
+def test_a_folder_that_takes_no_file_is_one_sentence(hub, tmp_path, taken):
+    if taken == "models":
+        (tmp_path / taken).touch()
+    else:
+        (tmp_path / taken).mkdir(parents=True)
+
+    with pytest.raises(PullError, match=f"cannot be written to .*{taken}: "):
+        pull(REPOSITORY, "Q8_0", tmp_path / "models", endpoint=hub.url)
+
+
 def test_a_path_that_leads_elsewhere_is_refused(hub, tmp_path):
     hub.files = {"../evil.gguf": b"GGUF"}
 
