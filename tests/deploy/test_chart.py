@@ -146,8 +146,7 @@ def test_media_are_a_component_or_values(chart, root, tmp_path, production_setti
     assert image == container(template(chart, values), SERVER)["image"]
     assert image == container(overlay, "llm-backend-pull-model")["image"]
     assert dict(config["data"].items() - production_settings.items()) == {
-        "LLM_BACKEND_MODELS_DIR": "/models",
-        "LLM_BACKEND_SERVE_MODELS_FOLDER": "true",
+        "LLM_BACKEND_SERVE_MODELS_FOLDER": "true"
     }
 
 

@@ -99,6 +99,14 @@ def test_the_servers_data_is_on_a_volume(manifests, settings, image):
     assert {*json.loads(image["runtime"].last("VOLUME").text), "/tmp"} == mounts
 
 
+def test_models_of_the_hub_are_on_the_volume_of_models(manifests, settings):
+    (mount,) = [
+        mount for mount in container(manifests, SERVER)["volumeMounts"] if mount["name"] == "models"
+    ]
+
+    assert str(settings.models_folder) == mount["mountPath"]
+
+
 def test_it_listens_where_the_service_looks(manifests, settings, image):
     (port,) = container(manifests, SERVER)["ports"]
 
