@@ -198,10 +198,10 @@ def _folder(folder: Path) -> str:
 def _database(settings: Settings) -> str:
     from llm_backend.store import StoreError
 
-    path = settings.sqlite_file
-    if settings.database_url is None and not path.exists():
+    if (path := settings.missing_sqlite_file) is not None:
+        if settings.database_url is not None and not path.parent.exists():
+            raise _CheckFailed(f"The folder {path.parent} does not exist.")
         return f"{path} will be created."
-
     try:
         current, needed = asyncio.run(load_revisions(settings))
     except StoreError as error:
@@ -235,7 +235,7 @@ async def _count_keys(settings: Settings) -> int | None:
     from llm_backend.store import Database, current_and_needed_revision
     from llm_backend.store.administration import Administration
 
-    if settings.database_url is None and not settings.sqlite_file.exists():
+    if settings.missing_sqlite_file is not None:
         return 0
     async with Database.open(settings.database) as database:
         current, needed = await current_and_needed_revision(database)

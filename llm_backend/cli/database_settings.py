@@ -19,8 +19,7 @@ def existing_database_settings(config: Config, data_dir: DataDir) -> Settings:
     """Load the settings as `database_settings` does; exit with an error if SQLite's file is
     missing, which another command would create."""
     settings = database_settings(config, data_dir)
-    path = settings.sqlite_file
-    if settings.database_url is None and not path.exists():
+    if (path := settings.missing_sqlite_file) is not None:
         exit_with_error(f"There is no database yet: `serve` or `keys create` creates {path}.")
     return settings
 

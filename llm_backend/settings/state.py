@@ -75,12 +75,17 @@ class StateSettings(BaseModel):
         """The database's URL: the given one, else SQLite in the data folder."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
-        return f"sqlite:///{self.sqlite_file}"
+        return f"sqlite:///{self.data_dir / 'llm-backend.sqlite3'}"
 
     @property
-    def sqlite_file(self) -> Path:
-        """The database in the data folder, which is used without `database_url`."""
-        return self.data_dir / "llm-backend.sqlite3"
+    def missing_sqlite_file(self) -> Path | None:
+        """SQLite's file as long as there is none; None if it exists, or if the database is a
+        server."""
+        url = urlsplit(self.database, allow_fragments=False)
+        name = url.path.removeprefix("/")
+        if url.scheme.partition("+")[0] != "sqlite" or name in ("", ":memory:"):
+            return None
+        return None if Path(name).exists() else Path(name)
 
     @property
     def public_database_url(self) -> str:

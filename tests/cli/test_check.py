@@ -287,6 +287,20 @@ def test_check_ends_with_invalid_settings(monkeypatch):
     assert "`slots`" in last.sentence
 
 
+@pytest.mark.parametrize(
+    ("folder", "sentence"), [("", "will be created"), ("typo/", "typo does not exist")]
+)
+def test_check_creates_no_database_at_its_url(monkeypatch, tmp_path, folder, sentence):
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/{folder}x.db")
+
+    found = {finding.name: finding for finding in findings(None, {"port": "0"})}
+
+    assert sentence in found["database"].sentence
+    assert found["database"].is_ok == (not folder)
+    assert found["keys"].is_ok
+    assert not (tmp_path / "x.db").exists()
+
+
 def test_db_current_prints_the_revision(tmp_path):
     def run(*words: str):
         return CliRunner().invoke(app, ["db", *words])

@@ -132,3 +132,16 @@ def test_commands_that_read_the_database_create_none(words, tmp_path):
     assert "There is no database yet" in ran.stderr
     assert f"creates {tmp_path}/tpyo/llm-backend.sqlite3." in ran.stderr
     assert not (tmp_path / "tpyo").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [("keys", "list"), ("db", "recount"), ("db", "current"), ("models", "list")]
+)
+def test_commands_that_read_the_database_create_none_at_its_url(words, tmp_path, monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/typo.db")
+
+    ran = run(*words)
+
+    assert ran.exit_code == (words[0] != "models")
+    assert words[0] == "models" or f"creates {tmp_path}/typo.db." in ran.stderr
+    assert not (tmp_path / "typo.db").exists()

@@ -78,7 +78,7 @@ def _list_files(folder: Path) -> list[Path]:
 
 def _load_last_uses(settings: Settings) -> Mapping[str, int]:
     """Return the last uses of models by name, in unix seconds, as far as the database has them."""
-    if settings.database_url is None and not settings.sqlite_file.exists():
+    if settings.missing_sqlite_file is not None:
         return {}
     from llm_backend.store import Database, StoreError
     from llm_backend.store.administration import StoredUsage
