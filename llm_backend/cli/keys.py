@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_LONGEST_DAYS = 36_500  # `list` cannot print the dates of a far future
+
 FIRST_KEY = (
     "this is the first key of this database. From now on, a server on this database refuses "
     "requests without a key."
@@ -44,7 +46,7 @@ def keys_create(
         str | None, typer.Option(help="E-mail address of its user, whose invite this accepts.")
     ] = None,
     expires_in_days: Annotated[
-        int | None, typer.Option(min=1, help="Days until it expires.")
+        int | None, typer.Option(min=1, max=_LONGEST_DAYS, help="Days until it expires.")
     ] = None,
     description: Annotated[
         str | None, typer.Option(help="Purpose of the key; printed by `list`.")

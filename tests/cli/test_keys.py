@@ -56,6 +56,15 @@ def test_keys_create_refuses_an_empty_text_with_status_2(words):
     assert f"{'NAME' if words == (' ',) else words[1]} is empty" in made.stderr
 
 
+def test_keys_create_refuses_an_expiry_that_no_calendar_has():
+    ran = run("keys", "create", "--expires-in-days", "36501")
+
+    assert ran.exit_code == 2
+    assert "36500" in ran.stderr
+    assert run("keys", "create", "--expires-in-days", "36500").exit_code == 0
+    assert "until 21" in run("keys", "list").stdout
+
+
 def test_keys_create_refuses_a_user_without_an_address():
     made = run("keys", "create", "--user", "anna")
 
