@@ -67,7 +67,7 @@ EXPOSE 8000
 # It checks that the server answers, not its identity: the certificate is for its name, and this is loopback.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-c", "\
 import http.client, os, ssl, sys; \
-place = ('127.0.0.1', int(os.getenv('LLM_BACKEND_PORT', '8000'))); \
+place = ('127.0.0.1', int(os.getenv('LLM_BACKEND_PORT') or '8000')); \
 is_tls = bool(os.getenv('LLM_BACKEND_TLS_CERTIFICATE')); \
 server = http.client.HTTPSConnection(*place, timeout=4, context=ssl._create_unverified_context()) \
 if is_tls else http.client.HTTPConnection(*place, timeout=4); \

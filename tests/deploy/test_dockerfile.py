@@ -243,6 +243,12 @@ def test_health_check_fails_without_a_listener(image):
     assert health_check(image, port).returncode
 
 
+def test_health_check_takes_an_empty_port_for_an_unset_one(image):
+    done = health_check(image, "")  # nothing may listen at 8000
+
+    assert "ValueError" not in done.stderr
+
+
 def test_the_health_check_speaks_tls_where_the_server_does(image, tmp_path):
     paths = signed("llm-backend").write(tmp_path, "server")
     certificate = str(paths[0])
@@ -252,7 +258,7 @@ def test_the_health_check_speaks_tls_where_the_server_does(image, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def health_check(image, port: int, **environment: str) -> subprocess.CompletedProcess[str]:
+def health_check(image, port: int | str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs the command of HEALTHCHECK against a server on this machine, which may be busy: it waits
     a minute for the answer, not four seconds."""
     name, option, code = image["runtime"].last("HEALTHCHECK").inner.words
