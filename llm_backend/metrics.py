@@ -148,6 +148,8 @@ class Metrics:
             ["what"],
             registry=self._registry,
         )
+        for kind in ("form", "recording", "document"):
+            self.temporary_file_failures.labels(kind)  # at 0, so that an alert sees the first one
         self.webhook_deliveries = Counter(
             "llm_backend_webhook_deliveries",
             "Attempts to deliver an event to a webhook endpoint, by outcome: delivered, retried, "

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
@@ -16,6 +17,7 @@ from llm_backend.settings.model_entry import ModelSettings
 from tests.deploy.conftest import deployed_alone
 from tests.deploy.exported import Query, exported_labels
 from tests.deploy.schemas import check
+from tests.gateway import gateway
 from tests.missing import missing
 
 
@@ -125,6 +127,18 @@ def test_each_alert_queries_exported_series_and_has_its_paragraph(root, alerts, 
         assert Query(rule["expr"]).unexported(exported, notes["summary"]) == set(), rule["alert"]
     settings = set(re.findall(r"`([a-z]+_[a-z_]+)`", runbook)) - EVENTS
     assert settings <= Settings.model_fields.keys() | ModelSettings.model_fields.keys()
+
+
+async def test_counters_of_alerts_are_exported_before_they_count(alerts, tmp_path):
+    async with gateway(tmp_path) as served, httpx.AsyncClient() as client:
+        answer = await client.get(
+            f"http://127.0.0.1:{served.port}/metrics", headers={"host": "relay"}
+        )
+
+    names = set(re.findall(r"increase\((\w+)", " ".join(rule["expr"] for rule in alerts)))
+    assert len(names) > 3
+    for name in names - {"llm_backend_engine_deaths_total"}:  # which each engine has
+        assert re.search(rf"^{name}(?:{{.*}})? 0.0$", answer.text, re.MULTILINE), name
 
 
 def up(name: str, values: str, **labels: str) -> dict[str, str]:
