@@ -152,9 +152,17 @@ REQUESTS = "llm_backend_requests_total"
 ANSWERED = up(REQUESTS, "0+60x30", operation="createChatCompletion", status="200")
 FAILED = {"operation": "createChatCompletion", "status": "500"}
 UNSUPPORTED = {**FAILED, "status": "501"}
+PROBED = up(REQUESTS, "0+20x30", operation="getHealth", status="200")
 FIRING: Mapping[str, tuple[list[dict[str, str]], dict[str, str]]] = {
     "LlmBackendAbsent": ([], {}),
-    "LlmBackendErrors": ([ANSWERED, up(REQUESTS, "0+6x30", **FAILED)], SERVER),
+    "LlmBackendErrors": (
+        [  # of a server with more probes than requests
+            PROBED,
+            up(REQUESTS, "0+0.5x30", **{**FAILED, "status": "200"}),
+            up(REQUESTS, "0+0.5x30", **FAILED),
+        ],
+        SERVER,
+    ),
     "LlmBackendQueueSlow": (
         [
             up("llm_backend_queue_seconds_bucket", "0+1x30", model="m", le="5.0"),
@@ -188,7 +196,9 @@ FIRING: Mapping[str, tuple[list[dict[str, str]], dict[str, str]]] = {
 """For each alert, the series with which it fires after half an hour, and its labels."""
 HEALTHY = [
     up("llm_backend_build_info", "1x30", version="1", python_version="3"),
+    PROBED,
     ANSWERED,
+    up(REQUESTS, "0+3x30", **FAILED),
     up(REQUESTS, "0+60x30", **UNSUPPORTED),
     up("llm_backend_queue_seconds_bucket", "0+10x30", model="m", le="5.0"),
     up("llm_backend_queue_seconds_bucket", "0+10x30", model="m", le="+Inf"),
