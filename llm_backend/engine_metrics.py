@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -66,13 +67,20 @@ class EngineMetrics(Collector):
     def __init__(self) -> None:
         self._states: Mapping[str, Mapping[str, float]] = {}
         self._adapters = AdapterStates()
+        self._are_ready: Mapping[str, bool] = {}
 
     def set(
-        self, states: Mapping[str, Mapping[str, float]], adapters: AdapterStates | None = None
+        self,
+        states: Mapping[str, Mapping[str, float]],
+        adapters: AdapterStates | None = None,
+        *,
+        are_ready: Mapping[str, bool] = MappingProxyType({}),
     ) -> None:
-        """Sets the current numbers, by model and then by name, and the states of adapters."""
+        """Sets the current numbers of engines that answer, by model and then by name, the states of
+        adapters, and by model whether its engine is ready; unloaded models have none."""
         self._states = states
         self._adapters = adapters or AdapterStates()
+        self._are_ready = are_ready
 
     def collect(self) -> Iterator[Metric]:
         """Yields a metric family for each number."""
@@ -84,6 +92,14 @@ class EngineMetrics(Collector):
             shown = re.sub("_s$", "_seconds", name)
             family = CounterMetricFamily(f"{_ENGINE}{shown}", meaning, labels=["model"])
             yield self._add_states(family, name)
+        up = GaugeMetricFamily(
+            f"{_ENGINE}up",
+            "1 while the engine of a loaded model is ready, 0 while it starts or has failed.",
+            labels=["model"],
+        )
+        for model, is_ready in self._are_ready.items():
+            up.add_metric([model], is_ready)
+        yield up
         yield from self._collect_for_pickers()
 
     def _collect_for_pickers(self) -> Iterator[Metric]:

@@ -30,7 +30,7 @@ def exported_labels() -> Mapping[str, frozenset[str]]:
     answer: dict[str, Any] = {"prompt_tokens": 1, "cached_tokens": 1, "completion_tokens": 1}
     times = {"queue_s": 1, "first_token_s": 1, "request_s": 1, "tokens_per_second": 1}
     metrics.record_answer("m", "chat", **answer, **times)
-    metrics.engines.set({"m": _EveryNumber()})
+    metrics.engines.set({"m": _EveryNumber()}, are_ready={"m": True})
     metrics.jobs.set({"batch": {"waiting": 1}}, {"batch": 1.0})
     for labelled in vars(metrics).values():
         names = getattr(labelled, "_labelnames", ())  # the library has no public name for it

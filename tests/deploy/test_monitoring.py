@@ -175,6 +175,10 @@ FIRING: Mapping[str, tuple[list[dict[str, str]], dict[str, str]]] = {
         [up("llm_backend_engine_deaths_total", "0+0.5x30", model="m")],
         {"model": "m", **SERVER},
     ),
+    "LlmBackendEngineDown": (
+        [up("llm_backend_engine_up", "0x30", model="m")],
+        {"model": "m", **SERVER},
+    ),
     "LlmBackendUpstreamDown": (
         [up("llm_backend_upstream_up", "0x30", upstream="far")],
         {"upstream": "far", **SERVER},
@@ -203,6 +207,7 @@ HEALTHY = [
     up("llm_backend_queue_seconds_bucket", "0+10x30", model="m", le="5.0"),
     up("llm_backend_queue_seconds_bucket", "0+10x30", model="m", le="+Inf"),
     up("llm_backend_engine_deaths_total", "2x30", model="m"),
+    up("llm_backend_engine_up", "1x30", model="m"),
     up("llm_backend_upstream_up", "1x30", upstream="far"),
     up("llm_backend_store_write_failures_total", "3x30"),
     up("llm_backend_not_stored_total", "3x30", what="chat"),
@@ -261,6 +266,8 @@ def expected(rule: dict[str, Any], labels: dict[str, str]) -> dict[str, Any]:
 
 EVENTS = {
     "request_id",
+    "engine_died",
+    "engine_failed",
     "job_runner_crashed",
     "chat_not_stored",
     "response_not_stored",

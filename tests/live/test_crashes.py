@@ -65,11 +65,15 @@ def test_an_engine_that_is_killed_often_pauses_and_comes_back(tmp_path, processe
             wait_until(lambda dead=worker: not Path(f"/proc/{dead}").exists())
         wait_until(lambda: "engine_failed" in served.log.read_text())
         unready = httpx.get(f"{served.address}/readyz")
+        failed = httpx.get(f"{served.address}/metrics").text
         alive = httpx.get(f"{served.address}/healthz")
         refused = httpx.post(f"{served.base_url}/chat/completions", json=CHAT, timeout=60)
         back = answer_when_back(served)
         ready = httpx.get(f"{served.address}/readyz")
+        metrics = httpx.get(f"{served.address}/metrics").text
 
+    assert 'llm_backend_engine_up{model="builtin"} 0.0' in failed
+    assert 'llm_backend_engine_up{model="builtin"} 1.0' in metrics
     assert (unready.status_code, alive.status_code, refused.status_code) == (503, 200, 503)
     assert "failed" in unready.json()["error"]["message"] or "restarting" in unready.text
     assert int(refused.headers["retry-after"]) >= 1

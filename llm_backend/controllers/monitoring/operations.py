@@ -91,6 +91,11 @@ async def get_metrics(services: Services, request: ApiRequest) -> Response:
     services.metrics.engines.set(
         {model: {**state, **sizes[model]} for model, state in states.items()},
         _adapter_states(models),
+        are_ready={
+            model.card.id: model.engine_state == EngineState.READY
+            for model in models
+            if model.engine is not None
+        },
     )
     await _observe_jobs(services)
     return Response(services.metrics.render(), media_type=services.metrics.media_type)
