@@ -95,7 +95,9 @@ class Metrics:
         self.prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts.")
         self.cached_tokens = self._counter("cached_tokens", "Prompt tokens found in the KV cache.")
         self.completion_tokens = self._counter("completion_tokens", "Tokens generated.")
-        self.queue_seconds = self._histogram("queue_seconds", "Time until a request gets its slot.")
+        self.queue_seconds = self._histogram(
+            "queue_seconds", "Time until an interactive request gets its slot."
+        )
         self.generation_seconds = self._generation_histogram(
             "request_duration_seconds",
             "Time from a local model's request to the last token of its answer.",
@@ -196,17 +198,20 @@ class Metrics:
         prompt_tokens: int,
         cached_tokens: int,
         completion_tokens: int,
-        queue_s: float,
+        queue_s: float | None,
         first_token_s: float,
         request_s: float,
         tokens_per_second: float,
     ) -> None:
         """Counts an answer of a local model, also one whose client disconnected. `operation` is
-        the name of the operation in OpenTelemetry's conventions."""
+        the name of the operation in OpenTelemetry's conventions; `queue_s` is None for requests of
+        low priority, which wait by design."""
         self.prompt_tokens.labels(model).inc(prompt_tokens)
         self.cached_tokens.labels(model).inc(cached_tokens)
         self.completion_tokens.labels(model).inc(completion_tokens)
-        self.queue_seconds.labels(model).observe(queue_s)
+        queue_seconds = self.queue_seconds.labels(model)
+        if queue_s is not None:
+            queue_seconds.observe(queue_s)
         labels = (operation, _PROVIDER, model)
         self.generation_seconds.labels(*labels).observe(request_s)
         if first_token_s:

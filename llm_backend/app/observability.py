@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from llm_backend import __version__
 from llm_backend.backends.base import Usage
 from llm_backend.backends.local.local_model import Observe
+from llm_backend.engine.messages import Priority
 from llm_backend.extras import install_command
 from llm_backend.logs import REQUEST_ID
 from llm_backend.metrics import Metrics
@@ -38,7 +39,7 @@ async def open_tracing(settings: Settings) -> AsyncIterator["Tracing | None"]:
 def usage_observer(metrics: Metrics, tracing: "Tracing | None", *, logs: bool) -> Observe:
     """Returns the observer of each answer's usage; `logs`: it also writes a log line."""
 
-    def observe(model: str, operation: str, usage: Usage) -> None:
+    def observe(model: str, operation: str, priority: Priority, usage: Usage) -> None:
         if tracing is not None:
             tracing.record_answer(model, operation, usage)
         if logs:
@@ -49,7 +50,7 @@ def usage_observer(metrics: Metrics, tracing: "Tracing | None", *, logs: bool) -
             prompt_tokens=usage.prompt_tokens,
             cached_tokens=usage.cached_tokens,
             completion_tokens=usage.completion_tokens,
-            queue_s=usage.queue_s,
+            queue_s=None if priority is Priority.BATCH else usage.queue_s,
             first_token_s=usage.queue_s + usage.prompt_s if usage.prompt_s else 0.0,
             request_s=usage.queue_s + usage.prompt_s + usage.generation_s,
             tokens_per_second=usage.tokens_per_second,

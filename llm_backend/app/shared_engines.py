@@ -20,6 +20,7 @@ from llm_backend.backends.local.shared_manager import ModelManagerServer
 from llm_backend.backends.registry import Registry
 from llm_backend.backends.upstream.permits.permit_server import PermitServer
 from llm_backend.engine import EngineClient
+from llm_backend.engine.messages import Priority
 from llm_backend.settings import Settings, SettingsSource, settings_as_json
 
 
@@ -67,5 +68,5 @@ async def open_shared_engines(
         yield
 
 
-def _ignore_usage(_model: str, _operation: str, _usage: Usage) -> None:
+def _ignore_usage(_model: str, _operation: str, _priority: Priority, _usage: Usage) -> None:
     """Ignores usage: the process that answers observes it."""

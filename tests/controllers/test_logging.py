@@ -27,7 +27,7 @@ def lines(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, object
     return [line for line in told if line["event"] == event]
 
 
-async def asked(data_dir, caplog, **settings) -> tuple[Message, str]:
+async def asked(data_dir, caplog, chat=CHAT, **settings) -> tuple[Message, str]:
     """A chat's answer, and what the metrics say then."""
     caplog.set_level(logging.INFO)
     async with gateway(
@@ -35,7 +35,7 @@ async def asked(data_dir, caplog, **settings) -> tuple[Message, str]:
     ) as served:
         caplog.handler.setLevel(logging.INFO)
         logging.getLogger().addHandler(caplog.handler)  # the application has set up its own
-        answer = await served.ask(post(CHAT, more=WITH_KEY))
+        answer = await served.ask(post(chat, more=WITH_KEY))
         metrics = await served.ask(METRICS)
     return answer, metrics.body.decode()
 
@@ -63,6 +63,15 @@ async def test_requests_and_usage_are_logged_without_keys(tmp_path, caplog):
     for name in ("time_to_first_token", "time_per_output_token", "request_duration"):
         assert f"gen_ai_server_{name}_seconds_count{{{labels}}} 1.0" in metrics
     assert "_created" not in metrics
+
+
+async def test_requests_of_low_priority_count_no_seconds_in_the_queue(tmp_path, caplog):
+    chat = CHAT.replace(b"{", b'{"service_tier": "flex", ', 1).replace(b"150", b"1")
+    answer, metrics = await asked(tmp_path, caplog, chat)
+
+    assert answer.status == 200
+    assert 'llm_backend_queue_seconds_count{model="builtin"} 0.0' in metrics
+    assert 'llm_backend_completion_tokens_total{model="builtin"} 1.0' in metrics
 
 
 def test_prompts_are_logged_only_with_the_setting():

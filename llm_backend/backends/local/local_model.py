@@ -30,6 +30,7 @@ from llm_backend.engine.messages import (
     Generate,
     ModelInfo,
     ModelKind,
+    Priority,
     RankScores,
 )
 from llm_backend.json_types import JsonMapping, JsonMappingT, without_nulls
@@ -51,12 +52,12 @@ class RenderedChat:
     tokens: Sequence[int | None]
 
 
-Observe = Callable[[str, str, Usage], None]
-"""Callback with the model, the operation (`chat` or `text_completion`, OpenTelemetry's names) and
-the usage of each finished generation."""
+Observe = Callable[[str, str, Priority, Usage], None]
+"""Callback with the model, the operation (`chat` or `text_completion`, OpenTelemetry's names), the
+priority and the usage of each finished generation."""
 
 
-def _ignore_usage(model: str, operation: str, usage: Usage) -> None:
+def _ignore_usage(model: str, operation: str, priority: Priority, usage: Usage) -> None:
     """Default observer, which ignores the usage."""
 
 
@@ -331,7 +332,8 @@ class LocalModel:
             names = label_scoring.field_names(scoring, rendered.media)
             with translate_engine_errors(**names):
                 command = label_scoring.score_command(scoring, rendered, media)
-                return await label_scoring.compute(engine, command, partial(self._count, "chat"))
+                count = partial(self._count, "chat", command.priority)
+                return await label_scoring.compute(engine, command, count)
 
     async def embed(self, inputs: Sequence[str | Sequence[int]]) -> Embedded:
         """Computes one normalised vector per input."""
@@ -382,10 +384,11 @@ class LocalModel:
         with translate_engine_errors(**names):
             await engine.ready()
             generation = await engine.generate(command)
-        return AdmittedGeneration(generation, partial(self._count, operation), parser, names)
+        count = partial(self._count, operation, command.priority)
+        return AdmittedGeneration(generation, count, parser, names)
 
-    def _count(self, operation: str, usage: Usage) -> None:
-        self._observe(self.card.id, operation, usage)
+    def _count(self, operation: str, priority: Priority, usage: Usage) -> None:
+        self._observe(self.card.id, operation, priority, usage)
         if self.meter is not None:
             self.meter.count_answer(usage)
 
