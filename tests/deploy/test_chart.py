@@ -137,6 +137,16 @@ def test_chart_has_what_components_add(
     )
 
 
+@pytest.mark.parametrize(
+    ("value", "text"), [(67108864, "67108864"), (30.5, "30.5"), (True, "true"), ("8 GB", "8 GB")]
+)
+def test_values_of_settings_are_written_as_given(chart, value, text):
+    rendered = template(chart, {"settings": {"LLM_BACKEND_BODY_LIMIT_BYTES": value}})
+    ((_, config),) = objects(rendered, "ConfigMap").items()
+
+    assert config["data"]["LLM_BACKEND_BODY_LIMIT_BYTES"] == text
+
+
 def test_media_are_a_component_or_values(chart, root, tmp_path, production_settings):
     overlay = with_component(root, tmp_path, "media")
     ((_, config),) = objects(overlay, "ConfigMap").items()

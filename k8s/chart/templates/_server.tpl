@@ -45,6 +45,10 @@
 {{- end -}}
 {{- end -}}
 {{- range $name, $value := .Values.settings -}}
+{{- /* Helm reads numbers as floats, of which large ones have the text 6.7108864e+07. */ -}}
+{{- if kindIs "float64" $value -}}
+{{- if eq $value (floor $value) -}}{{- $value = int64 $value -}}{{- end -}}
+{{- end -}}
 {{- $_ := set $settings $name (toString $value) -}}
 {{- end -}}
 {{- toYaml $settings -}}
