@@ -147,6 +147,15 @@ def test_values_of_settings_are_written_as_given(chart, value, text):
     assert config["data"]["LLM_BACKEND_BODY_LIMIT_BYTES"] == text
 
 
+@pytest.mark.parametrize(("grace_s", "least_s"), [("20", 40), ("120.5", 136)])
+@pytest.mark.parametrize("more", [{}, {"replicas": 2}])
+def test_running_streams_finish_before_the_pod_is_killed(chart, more, grace_s, least_s):
+    given = {"LLM_BACKEND_SHUTDOWN_GRACE_S": grace_s, "LLM_BACKEND_SHUTDOWN_DELAY_S": "5"}
+    rendered = template(chart, {"settings": {**SHARED, **given}, **more})
+
+    assert pod(rendered, SERVER)["terminationGracePeriodSeconds"] >= least_s
+
+
 def test_media_are_a_component_or_values(chart, root, tmp_path, production_settings):
     overlay = with_component(root, tmp_path, "media")
     ((_, config),) = objects(overlay, "ConfigMap").items()

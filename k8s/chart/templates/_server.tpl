@@ -82,6 +82,11 @@
 {{- if include "llm-backend.shared" .root -}}
 {{- include "llm-backend.share" . -}}
 {{- end -}}
+{{- $settings := include "llm-backend.settings" .root | fromYaml -}}
+{{- $delay := get $settings "LLM_BACKEND_SHUTDOWN_DELAY_S" | default "0" | float64 -}}
+{{- $grace := get $settings "LLM_BACKEND_SHUTDOWN_GRACE_S" | default "20" | float64 -}}
+{{- $stop := addf $delay $grace 10 | ceil | int -}}
+{{- $_ := set $pod "terminationGracePeriodSeconds" (max $stop (int $pod.terminationGracePeriodSeconds)) -}}
 {{- with $values.env -}}{{- $_ := set $container "env" (concat $container.env .) -}}{{- end -}}
 {{- with $values.resources -}}{{- $_ := set $container "resources" . -}}{{- end -}}
 {{- with $values.nodeSelector -}}{{- $_ := set $pod "nodeSelector" . -}}{{- end -}}
