@@ -34,6 +34,36 @@ def test_settings_default_to_an_open_server_on_loopback_with_the_builtin_model()
     assert settings.api_keys == ()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("cors_origins", "https://chat.example.com/"),
+        ("cors_origins", "chat.example.com"),
+        ("cors_origins", "https://*.example.com"),
+        ("allowed_hosts", "https://llm.example.com"),
+        ("allowed_hosts", "*"),
+        ("allowed_hosts", "*.example.com"),
+    ],
+)
+def test_settings_refuse_origins_and_hosts_that_no_request_has(name, value):
+    with pytest.raises(SettingsError, match=f"`{name}` .* is not "):
+        load_settings({name: ["llm.example", value] if name == "allowed_hosts" else [value]})
+
+
+def test_origins_in_settings_are_compared_as_browsers_write_them():
+    given = ["https://Chat.example.com:8443", "null", "*", "app://notes"]
+
+    assert load_settings({"cors_origins": given}).cors_origins == (
+        "https://chat.example.com:8443", "null", "*", "app://notes",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [float("inf"), "inf"])
+def test_settings_refuse_days_without_end(value):
+    with pytest.raises(SettingsError, match="`retain_days`"):
+        load_settings({"retain_days": value})
+
+
 def test_settings_flag_overrides_environment_overrides_file(tmp_path, monkeypatch):
     file = tmp_path / "config.yaml"
     file.write_text("port: 1\nslots: 3\nhost: 0.0.0.0\n")

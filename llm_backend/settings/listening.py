@@ -1,12 +1,16 @@
 """Settings of the listening sockets, TLS, API processes, and of the page and other APIs beside
 OpenAI's."""
 
+import re
 from ipaddress import ip_address
 from pathlib import Path
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
 
 from llm_backend.settings.kinds import AbsolutePath, Names, PublicUrl
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/*\s]*|null|\*", re.IGNORECASE)
+_HOST = re.compile(r"[^/*\s]+")
 
 
 class ListeningSettings(BaseModel):
@@ -151,6 +155,22 @@ class ListeningSettings(BaseModel):
             return ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"`{host}` is not a host name like llm.example.com")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"`{origin}` is not an origin like https://chat.example.com")
+        return tuple(origin.lower() for origin in value)  # as browsers write them
 
     @field_validator("web_ui")
     @classmethod

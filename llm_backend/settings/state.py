@@ -34,6 +34,7 @@ class StateSettings(BaseModel):
     retain_days: float | None = Field(
         None,
         gt=0,
+        allow_inf_nan=False,
         description="Days after which chats, responses, conversations, batches and files are "
         "deleted unless they are in use. Expired vector stores are deleted after the same time. "
         "Never if unset.",
