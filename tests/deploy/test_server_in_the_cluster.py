@@ -27,11 +27,15 @@ def flags(image) -> dict[str, str]:
 
 
 @pytest.fixture
-def settings(manifests, flags, monkeypatch) -> Settings:
+def settings(manifests, image, flags, monkeypatch) -> Settings:
     """The settings of the server in the cluster; a name or a value that it refuses fails here."""
     for name in [*os.environ]:
         if name.upper() in known_names() or name.upper().startswith(PREFIX):
             monkeypatch.delenv(name)
+    for instruction in image["runtime"].all("ENV"):
+        for name, _, value in (word.partition("=") for word in instruction.words):
+            if name.startswith(PREFIX):
+                monkeypatch.setenv(name, value)
     for name, value in environment(manifests, SERVER).items():
         monkeypatch.setenv(name, value)
     return load_settings(flags)
@@ -105,6 +109,10 @@ def test_models_of_the_hub_are_on_the_volume_of_models(manifests, settings):
     ]
 
     assert str(settings.models_folder) == mount["mountPath"]
+
+
+def test_commands_in_the_container_use_the_database_of_the_server(settings):
+    assert load_settings({}).database == settings.database
 
 
 def test_it_listens_where_the_service_looks(manifests, settings, image):
