@@ -1,6 +1,7 @@
 """`llm-backend check`: checks everything that `serve` needs; prints a line for each check."""
 
 import asyncio
+import contextlib
 import functools
 import os
 import platform
@@ -13,7 +14,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from llm_backend.cli.check_media import check_drawing, check_voice
-from llm_backend.cli.database_settings import load_revisions
 from llm_backend.cli.options import Config
 from llm_backend.cli.setting_flags import settings_from_flags, with_setting_flags
 from llm_backend.extras import install_command, is_installed
@@ -203,13 +203,24 @@ def _database(settings: Settings) -> str:
             raise _CheckFailed(f"The folder {path.parent} does not exist.")
         return f"{path} will be created."
     try:
-        current, needed = asyncio.run(load_revisions(settings))
+        current, needed = asyncio.run(_usable_revisions(settings))
     except StoreError as error:
         raise _CheckFailed(str(error)) from error
     kind = settings.public_database_url
     if current == needed:
         return f"{kind}, at revision {current}."
     return f"{kind}, at revision {current or 'none'}; `serve` migrates it to {needed}."
+
+
+async def _usable_revisions(settings: Settings) -> tuple[str | None, str]:
+    """Return the revision of the database's tables and the needed one. Raises `StoreError`, also
+    for tables that `serve` cannot migrate."""
+    from llm_backend.store import Database, OldSchema, check_schema, current_and_needed_revision
+
+    async with Database.open(settings.database) as database:
+        with contextlib.suppress(OldSchema):
+            await check_schema(database)
+        return await current_and_needed_revision(database)
 
 
 def _keys(settings: Settings, config: Path | None) -> str:

@@ -2,7 +2,9 @@
 
 import os
 import socket
+import sqlite3
 import sys
+from contextlib import closing
 
 import pytest
 from msgspec.structs import replace
@@ -299,6 +301,18 @@ def test_check_creates_no_database_at_its_url(monkeypatch, tmp_path, folder, sen
     assert found["database"].is_ok == (not folder)
     assert found["keys"].is_ok
     assert not (tmp_path / "x.db").exists()
+
+
+def test_check_fails_for_a_database_of_a_newer_version(tmp_path):
+    CliRunner().invoke(app, ["db", "migrate"])
+    with closing(sqlite3.connect(tmp_path / "data" / "llm-backend.sqlite3")) as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+        database.commit()
+
+    found = {finding.name: finding for finding in findings(None, {"port": "0"})}
+
+    assert not found["database"].is_ok
+    assert "a newer llm-backend" in found["database"].sentence
 
 
 def test_db_current_prints_the_revision(tmp_path):
