@@ -15,7 +15,7 @@ from llm_backend.cli.attachments import AttachmentError, attachment
 from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import ApiKey, BaseUrl
 from llm_backend.cli.player import PLAYERS, play
-from llm_backend.cli.terminal import DIM, RED, colour, read_messages
+from llm_backend.cli.terminal import DIM, RED, colour, prepare_input, read_messages
 from llm_backend.close_names import closest_name, did_you_mean
 from llm_backend.home_folder import expand_home
 from llm_backend.json_types import JsonMapping, JsonObject
@@ -66,7 +66,7 @@ def chat(
     text = None if message is None else " ".join(message)
     if text is not None and not text.strip():
         exit_with_error("MESSAGE is empty: give it a text or leave it out.", status=2)
-    is_terminal = sys.stdin.isatty()
+    is_terminal = prepare_input()
     try:
         api = Api(base_url, api_key)
         conversation = ChatSession(api, model or first_model(api), system, temperature, voice_model)

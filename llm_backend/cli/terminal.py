@@ -2,6 +2,7 @@
 
 import atexit
 import importlib
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,16 @@ def has_colours(stream: TextIO) -> bool:
 def colour(text: str, code: str, stream: TextIO) -> str:
     """Return the text in a colour, if the stream has colours."""
     return f"\033[{code}m{text}\033[0m" if has_colours(stream) else text
+
+
+def prepare_input() -> bool:
+    """Return True if standard input is a terminal. Bytes in it that are not text become U+FFFD; if
+    it is closed, it is empty."""
+    if sys.stdin is None:
+        sys.stdin = io.TextIOWrapper(io.BytesIO())
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
+    return sys.stdin.isatty()
 
 
 def read_messages(*, is_terminal: bool) -> Iterator[str]:

@@ -1,9 +1,12 @@
 """Commands of `llm-backend chat` that need no server."""
 
+import io
+
 import pytest
 
 from llm_backend.cli.api import Api
 from llm_backend.cli.chat import ChatSession, run_chat
+from llm_backend.cli.terminal import prepare_input, read_messages
 
 
 def printed(capsys: pytest.CaptureFixture[str], *lines: str) -> str:
@@ -30,3 +33,20 @@ def test_unknown_home_in_a_path_ends_no_conversation(capsys, tmp_path, monkeypat
 
     assert (tmp_path / "~draft.md").exists()
     assert "/help          list the commands" in lines
+
+
+def test_bytes_of_no_text_are_replaced_in_typed_messages(monkeypatch):
+    typed = io.TextIOWrapper(io.BytesIO(b"gr\xfc\xdfe\nhallo\n"), encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", typed)
+
+    is_terminal = prepare_input()
+
+    assert not is_terminal
+    assert list(read_messages(is_terminal=is_terminal)) == ["gr\ufffd\ufffde", "hallo"]
+
+
+def test_closed_standard_input_has_no_messages(monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)  # as Python has it then
+
+    assert not prepare_input()
+    assert list(read_messages(is_terminal=False)) == []
