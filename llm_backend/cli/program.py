@@ -1,6 +1,7 @@
 """The program: all commands, and its exit status. A user's error is printed as one sentence."""
 
 import gc
+import os
 from typing import Annotated, Literal
 
 import typer
@@ -51,6 +52,7 @@ def program(
 def main() -> None:
     """Run a command. An error of the user exits with status 1 and one sentence on standard error.
     Ctrl-C exits with status 130, unless the server has installed its own handler."""
+    _open_standard_streams()
     completion_init()  # registers shells whose scripts request completions
     try:
         _run()
@@ -62,6 +64,16 @@ def main() -> None:
         exit_with_error(
             f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}."
         )
+
+
+def _open_standard_streams() -> None:
+    """Open the null device in the place of closed standard streams, whose numbers other files would
+    get. Native code writes to these numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 def _run() -> None:

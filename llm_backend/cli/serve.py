@@ -1,7 +1,6 @@
 """`llm-backend serve`: settings from flags, environment and file, then the server."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,7 @@ def _announce(settings: Settings, address: str, requires_key: bool) -> None:
         if requires_key:
             print("       -H 'authorization: Bearer YOUR_KEY' \\")
         print(f"       -H 'content-type: application/json' -d '{body}'")
-    sys.stdout.flush()
+    print(end="", flush=True)
 
 
 def _name(model: str | ModelSettings) -> str:

@@ -4,6 +4,7 @@ import itertools
 import subprocess
 import sys
 
+import httpx
 import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner
@@ -14,6 +15,8 @@ from llm_backend.cli.serve import Serve, _announce
 from llm_backend.cli.setting_flags import SETTING_FLAGS, settings_from_flags
 from llm_backend.installation import port_command
 from llm_backend.settings import Settings, load_settings
+from tests.patience import wait_until
+from tests.ports import free_port
 
 
 def test_serve_has_a_flag_for_each_flat_setting_except_secrets():
@@ -35,6 +38,28 @@ def test_serve_flags_are_parsed_like_settings():
     assert (settings.port, settings.memory_budget, settings.mmap) == (1, 2_000_000_000, False)
     assert (settings.models, settings.aliases) == ((), ("a", "b=c"))
     assert (settings.web, settings.log_level) == (True, "error")
+
+
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_serve_answers_while_its_standard_streams_are_closed(tmp_path, closed):
+    port = str(free_port())
+    flags = ("--model", "none", "--voice-program", "none", "--port", port)
+    program = (sys.executable, "-m", "llm_backend", "serve", *flags, "--data-dir", str(tmp_path))
+
+    def has_answered() -> bool:
+        assert server.poll() is None
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+        except httpx.ConnectError:
+            return False
+
+    with subprocess.Popen(["sh", "-c", f'exec "$@" {closed}', "sh", *program]) as server:
+        try:
+            wait_until(has_answered)
+        finally:
+            server.terminate()
+
+    assert server.returncode == 0
 
 
 @pytest.mark.parametrize(
