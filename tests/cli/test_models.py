@@ -270,3 +270,13 @@ def test_models_remove_of_an_unknown_name_names_folder_and_near_name(folder):
         assert "Did you mean Qwen/Tiny-0.6B-GGUF?" in run("remove", near, "--yes").stderr
     named = run("remove", "tiny-0.6b-q8_0", "--yes").stderr
     assert "Did you mean Qwen/Tiny-0.6B-GGUF/tiny-0.6b-q8_0.gguf?" in named
+
+
+def test_models_list_shows_a_link_to_a_missing_file(folder):
+    write_llama(folder / "one.gguf")
+    (folder / "two.gguf").symlink_to("/nowhere.gguf")
+    ran = run("list")
+
+    assert ran.exit_code == 0
+    assert "one.gguf" in ran.stdout
+    assert "two.gguf cannot be read: No such file or directory." in " ".join(ran.stdout.split())

@@ -111,7 +111,8 @@ def _record(path: Path, folder: Path, last_uses: Mapping[str, int]) -> JsonObjec
 
     size = sum(part.stat().st_size for part in model_parts(path) if part.exists())
     record = {"name": str(path.relative_to(folder)), "path": str(path), "bytes": size}
-    record["modified_at"] = int(path.stat().st_mtime)
+    stat = path.stat() if path.exists() else path.lstat()  # of a link to a missing file
+    record["modified_at"] = int(stat.st_mtime)
     # a server names a model after its file, or after its path if two files have that name
     names = (model_name(path), str(path.relative_to(folder).with_suffix("")))
     uses = [last_uses[name] for name in names if name in last_uses]
