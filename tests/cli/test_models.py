@@ -280,3 +280,10 @@ def test_models_list_shows_a_link_to_a_missing_file(folder):
     assert ran.exit_code == 0
     assert "one.gguf" in ran.stdout
     assert "two.gguf cannot be read: No such file or directory." in " ".join(ran.stdout.split())
+
+
+def test_models_remove_suggests_no_name_that_was_given(folder):
+    ran = run("remove", "builtin")
+
+    assert ran.exit_code == 1
+    assert "Did you mean" not in ran.stderr
