@@ -1,7 +1,9 @@
 """The program: all commands, and its exit status. A user's error is printed as one sentence."""
 
 import gc
+import io
 import os
+import sys
 from typing import Annotated, Literal
 
 import typer
@@ -74,6 +76,8 @@ def _open_standard_streams() -> None:
             os.fstat(number)
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if sys.stdin is None:  # it was closed
+        sys.stdin = io.TextIOWrapper(io.BytesIO())
 
 
 def _run() -> None:

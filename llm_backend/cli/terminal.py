@@ -29,10 +29,7 @@ def colour(text: str, code: str, stream: TextIO) -> str:
 
 
 def prepare_input() -> bool:
-    """Return True if standard input is a terminal. Bytes in it that are not text become U+FFFD; if
-    it is closed, it is empty."""
-    if sys.stdin is None:
-        sys.stdin = io.TextIOWrapper(io.BytesIO())
+    """Return True if standard input is a terminal. Bytes in it that are not text become U+FFFD."""
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")
     return sys.stdin.isatty()

@@ -43,10 +43,3 @@ def test_bytes_of_no_text_are_replaced_in_typed_messages(monkeypatch):
 
     assert not is_terminal
     assert list(read_messages(is_terminal=is_terminal)) == ["gr\ufffd\ufffde", "hallo"]
-
-
-def test_closed_standard_input_has_no_messages(monkeypatch):
-    monkeypatch.setattr("sys.stdin", None)  # as Python has it then
-
-    assert not prepare_input()
-    assert list(read_messages(is_terminal=False)) == []

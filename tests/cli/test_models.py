@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -280,6 +282,17 @@ def test_models_list_shows_a_link_to_a_missing_file(folder):
     assert ran.exit_code == 0
     assert "one.gguf" in ran.stdout
     assert "two.gguf cannot be read: No such file or directory." in " ".join(ran.stdout.split())
+
+
+def test_models_remove_takes_a_closed_standard_input_for_no(folder):
+    write_llama(folder / "one.gguf")
+    program = [sys.executable, "-m", "llm_backend", "models", "remove", "one.gguf"]
+    ran = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", *program], capture_output=True, text=True, check=False
+    )
+
+    assert (ran.returncode, ran.stderr.splitlines()[-1:]) == (1, ["Aborted."])
+    assert (folder / "one.gguf").exists()
 
 
 def test_models_remove_suggests_no_name_that_was_given(folder):
