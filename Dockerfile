@@ -61,8 +61,8 @@ RUN apt-get update \
 COPY --from=build /opt/llm-backend /opt/llm-backend
 COPY --from=package /package/ /
 ENV PATH=/opt/llm-backend/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-# For `docker exec ... llm-backend keys create`, too.
-ENV LLM_BACKEND_DATA_DIR=/data
+# As variables, which others override, and which hold for `docker exec ... llm-backend keys create`, too.
+ENV LLM_BACKEND_HOST=0.0.0.0 LLM_BACKEND_DATA_DIR=/data
 WORKDIR /data
 VOLUME ["/data", "/models"]
 EXPOSE 8000
@@ -77,7 +77,7 @@ server.request('GET', '/healthz'); \
 sys.exit(server.getresponse().status != 200)"]
 USER 10001:10001
 ENTRYPOINT ["llm-backend"]
-CMD ["serve", "--host", "0.0.0.0"]
+CMD ["serve"]
 
 
 # llama.cpp with CUDA. This release's C library is older than that of `base`, so the build runs there.
@@ -117,7 +117,7 @@ FROM base AS dev
 USER 0:0
 RUN chown -R 10001:10001 /opt/llm-backend/lib/python3.11/site-packages/llm_backend
 USER 10001:10001
-ENTRYPOINT ["watchfiles", "--sigint-timeout", "30", "llm-backend serve --host 0.0.0.0", "/opt/llm-backend/lib/python3.11/site-packages/llm_backend"]
+ENTRYPOINT ["watchfiles", "--sigint-timeout", "30", "llm-backend serve", "/opt/llm-backend/lib/python3.11/site-packages/llm_backend"]
 CMD []
 
 

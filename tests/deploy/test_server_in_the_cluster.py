@@ -123,6 +123,12 @@ def test_it_listens_where_the_service_looks(manifests, settings, image):
     assert image["runtime"].last("EXPOSE").words == [str(settings.port)]
 
 
+def test_settings_choose_the_address_of_the_server(settings, flags, monkeypatch):
+    monkeypatch.setenv("LLM_BACKEND_HOST", "::")  # in a cluster of IPv6 alone
+
+    assert load_settings(flags).host == "::"
+
+
 def test_it_runs_as_the_user_of_the_image(manifests, image):
     context = pod(manifests, SERVER)["securityContext"]
 
