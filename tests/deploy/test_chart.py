@@ -256,6 +256,7 @@ def test_changed_settings_restart_the_server(chart):
         ({"replicas": 0}, "replicas"),
         ({"replica": 2}, "replica"),
         ({"settings": {"LLM_BACKEND_API_KEYS": "sk-x"}}, "LLM_BACKEND_API_KEYS"),
+        ({"settings": {"LLM_BACKEND_PORT": 9000}}, "LLM_BACKEND_PORT"),
         ({"autoscaling": {"by": "requests"}}, "by"),
         ({"autoscaling": {"minReplicas": 5, "maxReplicas": 4}}, "minReplicas is 5, above"),
         ({"storage": {"data": {"size": "ten"}}}, "size"),
