@@ -13,6 +13,8 @@ from llm_backend.json_types import JsonMapping, JsonObject
 
 CancelReason = Literal["client_cancelled", "turn_detected"]
 
+_CALL_DONE = "response.function_call_arguments.done"
+
 
 class ResponseEvents:
     """State of one response. Its items are added to `conversation`, unless that is None."""
@@ -23,7 +25,8 @@ class ResponseEvents:
         self._conversation = conversation
         self._output: list[JsonObject] = []
         self._item: JsonObject | None = None  # unfinished output item
-        self._text: list[str] = []
+        self._text: list[str] = []  # of the item, or its arguments
+        self._due: Sequence[str] = ()  # types of the events that end the parts of the item
         self._status = "in_progress"
         self._details: JsonObject | None = None
         self._usage: JsonObject | None = None
@@ -49,10 +52,13 @@ class ResponseEvents:
 
     def add(self, event: JsonMapping) -> Sequence[JsonObject]:
         """Returns the events for an event of `/responses`."""
+        self._due = [one for one in self._due if one != event["type"]]
         match event["type"]:
             case "response.output_item.added":
                 return self._begin_item(event["item"])
             case "response.content_part.added":
+                kind = event["part"]["type"]
+                self._due = [f"response.{kind}.done", "response.content_part.done"]
                 return self._part("response.content_part.added", "")
             case "response.output_text.delta" | "response.refusal.delta":
                 return self._add_text(event["delta"])
@@ -61,6 +67,7 @@ class ResponseEvents:
             case "response.content_part.done":
                 return self._part("response.content_part.done", "".join(self._text))
             case "response.function_call_arguments.delta":
+                self._text.append(event["delta"])
                 return self._call("response.function_call_arguments.delta", delta=event["delta"])
             case "response.function_call_arguments.done":
                 return self._finish_call(event["arguments"])
@@ -80,14 +87,14 @@ class ResponseEvents:
 
     def cancel(self, reason: CancelReason) -> Sequence[JsonObject]:
         """Cancels the response and returns the events of the item that was not finished."""
-        events = self._close_item("incomplete")
+        events = self._cut_item()
         self._finish("cancelled", {}, reason=reason)
         return events
 
     def fail(self, error: JsonMapping) -> Sequence[JsonObject]:
         """Fails the response with an error object and returns the events of the item that was not
         finished."""
-        events = self._close_item("incomplete")
+        events = self._cut_item()
         cause = {"type": error.get("type") or "server_error", "code": error.get("code") or ""}
         self._finish("failed", {}, error=cause)
         return events
@@ -111,7 +118,15 @@ class ResponseEvents:
             previous = self._conversation.add(begun)  # may raise `TooLarge`: nothing has begun then
             events.append(_item_event("conversation.item.added", begun, previous))
         self._item, self._text = begun, []
+        self._due = [_CALL_DONE] if item["type"] == "function_call" else ()
         return events
+
+    def _cut_item(self) -> Sequence[JsonObject]:
+        """Ends the unfinished item, and its parts, as far as they are."""
+        so_far = "".join(self._text)
+        due = [{"type": kind, "arguments": so_far} for kind in self._due]
+        events = [event for one in due for event in self.add(one)]
+        return [*events, *self._close_item("incomplete")]
 
     def _close_item(self, status: str) -> Sequence[JsonObject]:
         item = self._item
