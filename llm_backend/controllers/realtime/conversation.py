@@ -135,6 +135,9 @@ class Conversation:
     def __iter__(self) -> Iterator[JsonObject]:
         return iter(self._items)
 
+    def __contains__(self, item_id: str) -> bool:
+        return item_id in self._sizes
+
     @property
     def last_id(self) -> str | None:
         """The id of the last item."""
@@ -143,6 +146,11 @@ class Conversation:
     def find(self, item_id: str) -> JsonObject:
         """Returns an item. Raises `NotFound`."""
         return self._items[self._index(item_id, "item_id")]
+
+    def id_before(self, item_id: str) -> str | None:
+        """Returns the id of the item before an item. Raises `NotFound`."""
+        at = self._index(item_id, "item_id")
+        return self._items[at - 1]["id"] if at else None
 
     def add(
         self,
@@ -154,7 +162,7 @@ class Conversation:
         """Adds an item after another, by default after the last, and returns the id of the item
         before it. `size` is given for a large item, which the caller has measured. Raises
         `InvalidRequest`, `NotFound` and `TooLarge`."""
-        if item["id"] in self._sizes:
+        if item["id"] in self:
             raise InvalidRequest("The conversation has an item with this id.", param="item.id")
         if previous_item_id is None:
             at = len(self._items)
@@ -182,7 +190,7 @@ class Conversation:
         if id in self._heard_ms:
             text = heard_text(self._audio[id], self._heard_ms[id])
             item["content"] = [{"type": "output_audio", "transcript": text}]
-        if id in self._sizes:
+        if id in self:
             self._set_size(id, ItemSize.of(item))
 
     def add_audio(self, item_id: str, sentences: Sequence[SpokenSentence]) -> None:
@@ -214,7 +222,7 @@ class Conversation:
             outputs = [one for one in self._items if _is_output(one, item["call_id"])]
             for output in outputs:
                 self._set_size(output["id"], None)
-            self._items = [one for one in self._items if one["id"] in self._sizes]
+            self._items = [one for one in self._items if one["id"] in self]
         self._audio.pop(item_id, None)
         self._heard_ms.pop(item_id, None)
 

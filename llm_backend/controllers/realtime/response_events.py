@@ -138,7 +138,9 @@ class ResponseEvents:
         events = []
         if self._conversation is not None:
             self._conversation.update(item)
-            events.append({"type": "conversation.item.done", "item": dict(item)})
+            if item["id"] in self._conversation:  # else it was deleted meanwhile
+                previous = self._conversation.id_before(item["id"])
+                events.append(_item_event("conversation.item.done", item, previous))
         events.append(self._output_event("response.output_item.done", item=dict(item)))
         self._output.append(item)
         self._item = None

@@ -72,3 +72,23 @@ def test_an_item_that_is_cut_has_all_its_last_events(changes, sent, ends, is_can
     for event, (_, fields) in zip(cut, ends, strict=False):
         assert event.items() >= fields.items()
     assert cut[-1]["item"]["status"] == "incomplete"
+
+
+def test_an_item_that_is_done_names_the_item_before_it_unless_it_was_deleted():
+    conversation = Conversation(limit_bytes=10_000, nodes_limit=1000)
+    first = {"id": "first", "type": "message", "role": "user", "content": []}
+    conversation.add(first)
+    events = ResponseEvents(
+        "resp_1", SessionConfig.default("builtin", Capabilities()), conversation
+    )
+    done = {"type": "response.output_item.done", "item": MESSAGE}
+
+    events.add(BEGUN[0])
+    kept = events.add(done)
+    _, added = events.add(BEGUN[0])
+    conversation.delete(added["item"]["id"])
+    deleted = events.add(done)
+
+    assert kept[0]["type"] == "conversation.item.done"
+    assert kept[0]["previous_item_id"] == "first"
+    assert [one["type"] for one in deleted] == ["response.output_item.done"]
