@@ -214,17 +214,19 @@ class Conversation:
         if item["status"] != "in_progress":
             self.update(item)
 
-    def delete(self, item_id: str) -> None:
-        """Deletes an item, and the outputs of a deleted call. Raises `NotFound`."""
-        item = self._items.pop(self._index(item_id, "item_id"))
-        self._set_size(item_id, None)
+    def delete(self, item_id: str) -> list[str]:
+        """Deletes an item, and the outputs of a deleted call; returns the ids of all of them.
+        Raises `NotFound`."""
+        item = self._items[self._index(item_id, "item_id")]
+        deleted = [item_id]
         if item["type"] == "function_call":
-            outputs = [one for one in self._items if _is_output(one, item["call_id"])]
-            for output in outputs:
-                self._set_size(output["id"], None)
-            self._items = [one for one in self._items if one["id"] in self]
+            deleted += [one["id"] for one in self._items if _is_output(one, item["call_id"])]
+        for id in deleted:
+            self._set_size(id, None)
+        self._items = [one for one in self._items if one["id"] in self]
         self._audio.pop(item_id, None)
         self._heard_ms.pop(item_id, None)
+        return deleted
 
     def _check_capacity(self, size: ItemSize) -> None:
         total_bytes, total_nodes = self._bytes + size.size_bytes, self._nodes + size.nodes

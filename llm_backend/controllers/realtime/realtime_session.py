@@ -176,8 +176,8 @@ class RealtimeSession:
         await self._sender.send({"type": "conversation.item.truncated", **fields})
 
     async def _delete_item(self, event: JsonMapping) -> None:
-        self._conversation.delete(event["item_id"])
-        await self._sender.send({"type": "conversation.item.deleted", "item_id": event["item_id"]})
+        for id in self._conversation.delete(event["item_id"]):
+            await self._sender.send({"type": "conversation.item.deleted", "item_id": id})
 
     async def _create_response(self, event: JsonMapping) -> None:
         if self._config.is_transcription:

@@ -109,7 +109,7 @@ def test_outputs_that_are_deleted_with_their_call_leave_room():
     for _ in range(3):
         conversation.add(call(1))
         conversation.add(output(1))
-        conversation.delete("a1")
+        assert conversation.delete("a1") == ["a1", "o1"]
 
     assert list(conversation) == []
 

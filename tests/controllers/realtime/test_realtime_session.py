@@ -698,3 +698,19 @@ async def test_an_event_that_is_nested_too_deeply_is_refused_and_changes_nothing
     ]
     assert client.read[-1]["session"]["tools"] == []
     assert "realtime_event_failed" not in caplog.text
+
+
+async def test_the_outputs_that_are_deleted_with_their_call_have_events():
+    call = {"type": "function_call", "name": "f", "arguments": "{}", "id": "a", "call_id": "c"}
+    output = {"type": "function_call_output", "call_id": "c", "output": "x", "id": "b"}
+    client = WaitingClient(
+        {"type": "conversation.item.create", "item": call},
+        {"type": "conversation.item.create", "item": output},
+        {"type": "conversation.item.delete", "item_id": "a"},
+        {"type": "input_audio_buffer.clear"},
+    )
+    async with running(session(client, Model())):
+        assert await comes_true(lambda: client.has("input_audio_buffer.cleared"), within_s=20)
+
+    deleted = [one for one in client.read if one["type"] == "conversation.item.deleted"]
+    assert [one["item_id"] for one in deleted] == ["a", "b"]
