@@ -204,14 +204,17 @@ class Conversation:
         sentences = self._audio.get(item_id)
         if sentences is None:
             raise InvalidRequest("Only a message that was spoken is truncated.", param="item_id")
+        has_ended = item["status"] != "in_progress"
         length_ms = sum(one.duration_ms for one in sentences)
+        if has_ended:  # a truncated answer has only what was heard
+            length_ms = self._heard_ms.get(item_id, length_ms)
         if not 0 <= end_ms <= length_ms:
             raise InvalidRequest(
                 f"The audio has {length_ms} ms, so it cannot end at {end_ms} ms.",
                 param="audio_end_ms",
             )
         self._heard_ms[item_id] = end_ms
-        if item["status"] != "in_progress":
+        if has_ended:
             self.update(item)
 
     def delete(self, item_id: str) -> list[str]:

@@ -83,6 +83,23 @@ def test_an_answer_that_is_truncated_while_it_is_spoken_ends_with_what_was_heard
     assert item["content"] == [{"type": "output_audio", "transcript": "One two."}]
 
 
+def test_a_truncated_answer_does_not_grow_again():
+    conversation = Conversation(limit_bytes=1000, nodes_limit=100)
+    item = {"id": "a", "type": "message", "role": "assistant", "status": "completed",
+            "content": [{"type": "output_audio", "transcript": "One two. Three."}]}  # fmt: skip
+    sentences = [SpokenSentence(text=text, duration_ms=200) for text in ("One two. ", "Three.")]
+    conversation.add(item)
+    conversation.add_audio("a", sentences)
+    conversation.truncate("a", 200)
+
+    with pytest.raises(InvalidRequest, match="200 ms") as refused:
+        conversation.truncate("a", 300)
+    assert refused.value.param == "audio_end_ms"
+    assert item["content"] == [{"type": "output_audio", "transcript": "One two."}]
+    conversation.truncate("a", 100)
+    assert item["content"] == [{"type": "output_audio", "transcript": "One"}]
+
+
 def call(number: int) -> dict:
     return {"id": f"a{number}", "type": "function_call", "call_id": f"c{number}", "name": "f"}
 
