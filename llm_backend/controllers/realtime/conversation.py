@@ -143,9 +143,9 @@ class Conversation:
         """The id of the last item."""
         return self._items[-1]["id"] if self._items else None
 
-    def find(self, item_id: str) -> JsonObject:
-        """Returns an item. Raises `NotFound`."""
-        return self._items[self._index(item_id, "item_id")]
+    def find(self, item_id: str, param: str = "item_id") -> JsonObject:
+        """Returns an item. Raises `NotFound`, which names the field `param`."""
+        return self._items[self._index(item_id, param)]
 
     def id_before(self, item_id: str) -> str | None:
         """Returns the id of the item before an item. Raises `NotFound`."""

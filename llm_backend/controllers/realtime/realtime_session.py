@@ -38,6 +38,7 @@ from llm_backend.offload import REQUEST_BYTES, add_request_bytes, offload, sched
 
 log = logging.getLogger(__name__)
 
+_REFERENCE = "item_reference"
 _FAILED = "The server failed at this event; its log says why."
 
 Handle = Callable[[JsonMapping], Awaitable[None]]
@@ -186,7 +187,8 @@ class RealtimeSession:
         config = await offload(self._config.for_response, changes)
         items: list[JsonMapping] = list(self._conversation)
         if "input" in changes:
-            items = await offload(_input_items, changes["input"])
+            sent = await offload(_input_items, changes["input"])
+            items = [self._find_input_item(index, one) for index, one in enumerate(sent)]
         is_out_of_band = changes.get("conversation") == "none"
         self._check_capacity(is_out_of_band=is_out_of_band)
         if not is_out_of_band and "input" not in changes:
@@ -203,6 +205,12 @@ class RealtimeSession:
         self._responses[response.id] = response
         task = response.start(self._tasks)  # immediately: from now on it may be cancelled
         task.add_done_callback(lambda _: self._forget(response, task))
+
+    def _find_input_item(self, index: int, item: JsonMapping) -> JsonMapping:
+        """Returns an item of a response's input, that of the conversation for a reference."""
+        if item["type"] != _REFERENCE:
+            return item
+        return self._conversation.find(item["id"], f"response.input[{index}].id")
 
     def _check_capacity(self, *, is_out_of_band: bool) -> None:
         """Raises `InvalidRequest` for a second response in the conversation, and `RateLimited`
@@ -254,7 +262,8 @@ class RealtimeSession:
 
 
 def _input_items(sent: Sequence[JsonMapping]) -> list[JsonMapping]:
-    """Returns the items of a response that answers its own input."""
+    """Returns the items of a response that answers its own input; references stay as they are."""
     for index, item in enumerate(sent):
-        check_item(item, f"response.input[{index}]")
-    return [stored_item(item) for item in sent]
+        if item["type"] != _REFERENCE:
+            check_item(item, f"response.input[{index}]")
+    return [item if item["type"] == _REFERENCE else stored_item(item) for item in sent]

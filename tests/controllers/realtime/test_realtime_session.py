@@ -714,3 +714,28 @@ async def test_the_outputs_that_are_deleted_with_their_call_have_events():
 
     deleted = [one for one in client.read if one["type"] == "conversation.item.deleted"]
     assert [one["item_id"] for one in deleted] == ["a", "b"]
+
+
+async def test_a_response_reads_items_of_the_conversation_by_their_ids():
+    def written(text: str, **more: str) -> dict[str, Any]:
+        content = [{"type": "input_text", "text": text}]
+        return {"type": "message", "role": "user", "content": content, **more}
+
+    def answer_to(id: str) -> dict[str, Any]:
+        items = [written("Sum it up."), {"type": "item_reference", "id": id}]
+        return {"type": "response.create", "response": {"conversation": "none", "input": items}}
+
+    model = HearingModel()
+    client = WaitingClient(
+        {"type": "conversation.item.create", "item": written("Hello!", id="one")},
+        {"type": "conversation.item.create", "item": written("Left out")},
+        answer_to("two"),
+        answer_to("one"),
+    )
+    async with running(session(client, model)):
+        assert await comes_true(lambda: bool(model.asked), within_s=20)
+
+    (error,) = [one["error"] for one in client.read if one["type"] == "error"]
+    assert (error["param"], error["code"]) == ("response.input[1].id", "item_not_found")
+    texts = [item["content"][0]["text"] for item in model.asked[0]["input"]]
+    assert texts == ["Sum it up.", "Hello!"]
