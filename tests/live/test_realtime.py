@@ -124,6 +124,7 @@ def test_a_function_is_called_and_its_output_is_answered(server):
         updated = session.receive()["session"]
         events = session.answer(message("What is the weather in Oslo?"))
         (call,) = events[-1]["response"]["output"]
+        meanwhile = session.answer(message("Are you there?"), tool_choice="none")
         output = {"type": "function_call_output", "call_id": call["call_id"], "output": "Rain."}
         session.send({"type": "conversation.item.create", "item": {**output, "call_id": "other"}})
         refused = session.receive()
@@ -136,6 +137,7 @@ def test_a_function_is_called_and_its_output_is_answered(server):
     arguments = parts(events, "response.function_call_arguments.delta")
     assert call["arguments"] == arguments
     assert json.loads(arguments) == {"city": "Oslo"}
+    assert meanwhile[-1]["response"]["status"] == "completed"
     assert refused["error"]["param"] == "item.call_id"
     assert said[-1]["response"]["output"][0]["type"] == "message"
 

@@ -92,9 +92,15 @@ def stored_item(item: JsonMapping) -> JsonObject:
 
 
 def model_input(items: Iterable[JsonMapping]) -> list[JsonObject]:
-    """Returns items as the input of `/responses`; messages without text or images are left
-    out."""
-    return [read for item in items if (read := _input_item(item)) is not None]
+    """Returns items as the input of `/responses`; messages without text or images are left out. A
+    call whose output is missing is marked as interrupted, so that it needs none: people speak while
+    a function runs."""
+    found = [read for item in items if (read := _input_item(item)) is not None]
+    answered = {one["call_id"] for one in found if one["type"] == "function_call_output"}
+    for one in found:
+        if one["type"] == "function_call" and one["call_id"] not in answered:
+            one["status"] = "incomplete"
+    return found
 
 
 @dataclass(kw_only=True)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from llm_backend.controllers.generation.tool_call_ids import check_items
 from llm_backend.controllers.realtime.conversation import (
     FIRST,
     Conversation,
@@ -140,6 +141,16 @@ def test_the_id_before_an_added_item_is_that_of_its_place():
     with pytest.raises(InvalidRequest):
         conversation.add(output(3), "a1")  # before its call
     assert conversation.add(output(3), "a3") == "a3"
+
+
+def test_a_call_whose_output_is_missing_is_read_as_one_that_needs_none():
+    calls = [{**call(number), "arguments": "{}", "status": "completed"} for number in (1, 2)]
+
+    read = model_input([*calls, {**output(1), "output": "x"}])
+
+    check_items((), read)
+    assert [one.get("status") for one in read] == ["completed", "incomplete", None]
+    assert [one["status"] for one in calls] == ["completed", "completed"]
 
 
 def test_nulls_end_fields_of_audio():
