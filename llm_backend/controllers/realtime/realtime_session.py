@@ -32,6 +32,7 @@ from llm_backend.errors import (
     Internal,
     InvalidRequest,
     RateLimited,
+    UnsupportedField,
 )
 from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.offload import REQUEST_BYTES, add_request_bytes, offload, schedule_memory_trim
@@ -265,5 +266,17 @@ def _input_items(sent: Sequence[JsonMapping]) -> list[JsonMapping]:
     """Returns the items of a response that answers its own input; references stay as they are."""
     for index, item in enumerate(sent):
         if item["type"] != _REFERENCE:
-            check_item(item, f"response.input[{index}]")
+            _check_input_item(item, f"response.input[{index}]")
     return [item if item["type"] == _REFERENCE else stored_item(item) for item in sent]
+
+
+def _check_input_item(item: JsonMapping, where: str) -> None:
+    """Checks an item as `check_item` does; its audio needs a transcript, too."""
+    check_item(item, where)
+    for index, part in enumerate(item["content"] if item["type"] == "message" else ()):
+        if part.get("audio") and not part.get("transcript"):
+            raise UnsupportedField(
+                "Audio is heard as an item of the conversation, which `input` can name by an "
+                "`item_reference`; otherwise send its `transcript`.",
+                param=f"{where}.content[{index}].audio",
+            )

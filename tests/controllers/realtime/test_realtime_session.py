@@ -739,3 +739,19 @@ async def test_a_response_reads_items_of_the_conversation_by_their_ids():
     assert (error["param"], error["code"]) == ("response.input[1].id", "item_not_found")
     texts = [item["content"][0]["text"] for item in model.asked[0]["input"]]
     assert texts == ["Sum it up.", "Hello!"]
+
+
+async def test_audio_in_the_input_of_a_response_is_refused_unless_it_has_a_transcript():
+    def answer_to(**part: str) -> dict[str, Any]:
+        content = [{"type": "input_audio", "audio": "AAAA", **part}]
+        items = [{"type": "message", "role": "user", "content": content}]
+        return {"type": "response.create", "response": {"conversation": "none", "input": items}}
+
+    model = HearingModel()
+    client = WaitingClient(answer_to(), answer_to(transcript="Hello!"))
+    async with running(session(client, model, transcriber="hello")):
+        assert await comes_true(lambda: bool(model.asked), within_s=20)
+
+    (error,) = [one["error"] for one in client.read if one["type"] == "error"]
+    assert error["param"] == "response.input[0].content[0].audio"
+    assert model.asked[0]["input"][0]["content"] == [{"type": "input_text", "text": "Hello!"}]
