@@ -4300,6 +4300,7 @@ class RealtimeSessionCreateRequestGA(TypedDict):
     tracing: NotRequired[Literal["auto"] | RealtimeSessionCreateRequestGATracing | None]
     truncation: NotRequired[RealtimeTruncation]
     type: Literal["realtime"]
+    temperature: NotRequired[float | None]
 
 class RealtimeSessionCreateRequestGAAudio(TypedDict):
     input: NotRequired[RealtimeSessionCreateRequestGAAudioInput]

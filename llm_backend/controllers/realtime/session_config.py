@@ -243,8 +243,8 @@ def _check_common(changes: JsonMapping, where: str, capabilities: Capabilities) 
     if modalities == ["audio"] and capabilities.voiceless_reason is not None:
         raise Unsupported(capabilities.voiceless_reason, param=f"{where}.output_modalities")
     _check_audio(changes.get("audio", {}), f"{where}.audio", capabilities)
-    limit = changes.get("max_output_tokens")
-    if isinstance(limit, int) and limit < _MINIMUM_TOKENS:
+    limit = changes.get("max_output_tokens", "inf")
+    if limit != "inf" and limit < _MINIMUM_TOKENS:
         raise InvalidRequest(
             f"`max_output_tokens` must be at least {_MINIMUM_TOKENS}.",
             param=f"{where}.max_output_tokens",

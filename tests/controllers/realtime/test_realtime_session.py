@@ -755,3 +755,18 @@ async def test_audio_in_the_input_of_a_response_is_refused_unless_it_has_a_trans
     (error,) = [one["error"] for one in client.read if one["type"] == "error"]
     assert error["param"] == "response.input[0].content[0].audio"
     assert model.asked[0]["input"][0]["content"] == [{"type": "input_text", "text": "Hello!"}]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("temperature", "warm"), ("temperature", 9), ("temperature", -1), ("max_output_tokens", 3.0)],
+)
+async def test_a_number_that_no_response_may_have_is_refused_in_a_session(field, value):
+    client = WaitingClient(
+        {"type": "session.update", "session": {"type": "realtime", field: value}}
+    )
+    async with running(session(client, Model())):
+        assert await comes_true(lambda: len(client.read) == 2, within_s=20)
+
+    assert client.read[1]["type"] == "error"
+    assert client.read[1]["error"]["param"] == f"session.{field}"
