@@ -216,10 +216,8 @@ class ResponseEvents:
             "metadata": fields.get("metadata"),
         }
         if self._config.speaks:
-            output = self._config.output
-            voice = output["voice"]  # a cloned voice is an object, of which a response has the id
-            voice = voice if isinstance(voice, str) else voice["id"]
-            response["audio"] = {"output": {"format": output["format"], "voice": voice}}
+            output_format, voice = self._config.output["format"], self._config.voice_id
+            response["audio"] = {"output": {"format": output_format, "voice": voice}}
         if self._conversation is not None:
             response["conversation_id"] = self._conversation.id
         if self._details is not None:

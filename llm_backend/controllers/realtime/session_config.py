@@ -118,8 +118,11 @@ class SessionConfig:
     @property
     def public_fields(self) -> JsonObject:
         """The fields as clients see them, without the session's id."""
-        kind = "transcription_session" if self.is_transcription else "session"
-        return {**self.fields, "object": f"realtime.{kind}"}
+        if self.is_transcription:
+            return {**self.fields, "object": "realtime.transcription_session"}
+        output = {**self.output, "voice": self.voice_id}
+        audio = {**self.fields["audio"], "output": output}
+        return {**self.fields, "audio": audio, "object": "realtime.session"}
 
     @property
     def input_format(self) -> AudioFormat:
@@ -158,6 +161,12 @@ class SessionConfig:
         """Format, voice and speed of speech."""
         found: JsonMapping = self.fields["audio"]["output"]
         return found
+
+    @property
+    def voice_id(self) -> str:
+        """The id of the voice, as answers have it; requests have an object for a cloned voice."""
+        voice: str | JsonMapping = self.output["voice"]
+        return voice if isinstance(voice, str) else str(voice["id"])
 
     @property
     def output_format(self) -> AudioFormat:

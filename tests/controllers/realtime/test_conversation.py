@@ -163,3 +163,13 @@ def test_nulls_end_fields_of_audio():
 
     assert before == {"model": "hello"}
     assert audio == {"format": {"type": "audio/pcm", "rate": 24_000}, "turn_detection": None}
+
+
+def test_a_cloned_voice_is_an_object_in_requests_and_its_id_in_answers():
+    voice = {"output": {"voice": {"id": "voice_1"}}}
+    config = SessionConfig.default("builtin", Capabilities())
+    config = config.apply({"type": "realtime", "audio": voice})
+
+    assert config.speech["voice"] == {"id": "voice_1"}
+    assert config.public_fields["audio"]["output"]["voice"] == "voice_1"
+    assert config.public_fields["audio"]["input"] == config.fields["audio"]["input"]
