@@ -30,7 +30,7 @@ class InputAudio:
         self._format = format
         self._limit_ms = limit_s * 1000
         self._buffer = bytearray()
-        self._start_ms = 0  # of the buffer, since the first audio
+        self.start_ms = 0  # of the buffer, since the first audio
         self._turns = turns
         self._detector = self._new_detector()
 
@@ -79,7 +79,7 @@ class InputAudio:
     def turn(self, end_ms: int | None = None) -> Turn:
         """Returns the audio until the time `end_ms`, or all for None. Raises `InvalidRequest` if it
         is shorter than a turn."""
-        length_ms = self.length_ms if end_ms is None else end_ms - self._start_ms
+        length_ms = self.length_ms if end_ms is None else end_ms - self.start_ms
         if length_ms < _MIN_TURN_MS:
             raise InvalidRequest(
                 f"The buffer has {length_ms} ms of audio; a turn needs at least {_MIN_TURN_MS}.",
@@ -96,7 +96,7 @@ class InputAudio:
 
     def drop_before(self, at_ms: int) -> None:
         """Drops the audio before the time `at_ms`."""
-        self._drop(self._bytes_of(max(0, at_ms - self._start_ms)))
+        self._drop(self._bytes_of(max(0, at_ms - self.start_ms)))
 
     def clear(self) -> None:
         """Drops all audio."""
@@ -105,7 +105,7 @@ class InputAudio:
 
     @property
     def _end_ms(self) -> int:
-        return self._start_ms + self.length_ms
+        return self.start_ms + self.length_ms
 
     def _new_detector(self, *, is_speech: bool = False) -> TurnDetector | None:
         if self._turns is None:
@@ -114,7 +114,7 @@ class InputAudio:
 
     def _drop(self, size: int) -> None:
         size = min(size, len(self._buffer))
-        self._start_ms += self._format.duration_ms(size)
+        self.start_ms += self._format.duration_ms(size)
         del self._buffer[:size]
 
     def _bytes_of(self, duration_ms: int) -> int:

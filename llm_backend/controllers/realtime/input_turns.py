@@ -166,7 +166,7 @@ class InputTurns:
     async def _begin_turn(self, change: TurnChange) -> None:
         self._is_speaking = True
         self._input.drop_before(change.at_ms)
-        fields = {"audio_start_ms": change.at_ms, "item_id": self._turn_id}
+        fields = {"audio_start_ms": self._input.start_ms, "item_id": self._turn_id}
         await self._sender.send({"type": "input_audio_buffer.speech_started", **fields})
         if (self._config.turns or {}).get("interrupt_response"):
             await self._interrupt()

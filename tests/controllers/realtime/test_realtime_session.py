@@ -770,3 +770,16 @@ async def test_a_number_that_no_response_may_have_is_refused_in_a_session(field,
 
     assert client.read[1]["type"] == "error"
     assert client.read[1]["error"]["param"] == f"session.{field}"
+
+
+async def test_a_turn_begins_after_the_end_of_the_one_before(detector):
+    noise = random.Random(1).randbytes(24_000)
+    said = audio((noise + bytes(33_600)) * 2)  # half a second, and 0.7 s of silence, twice
+    client = WaitingClient(said)
+    async with running(session(client, HearingModel(), transcriber="x", detects_turns=True)):
+        ended = "input_audio_buffer.speech_stopped"
+        assert await comes_true(lambda: client.has(ended, number=2), within_s=20)
+
+    times = [one for one in client.read if "speech_" in one["type"]]
+    _, first_end, second_begin, _ = times
+    assert second_begin["audio_start_ms"] == first_end["audio_end_ms"]
