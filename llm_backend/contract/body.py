@@ -132,7 +132,7 @@ def parse_json(body: bytes, limits: BodyLimits) -> JsonValue:
     check_depth(value, body, limits.json_depth)
     if b"\\u0000" in body:
         _replace_nul_in_answers(value)
-        _check_nul(value)
+        check_nul(value)
     return value
 
 
@@ -207,7 +207,8 @@ def _without_nul(value: JsonValue) -> JsonValue:
     return [_without_nul(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _check_nul(value: JsonValue) -> None:
+def check_nul(value: JsonValue) -> None:
+    """Raises `InvalidRequest`, naming the field, for a value with NUL characters."""
     unread: list[tuple[Path, JsonValue]] = [((), value)]
     while unread:
         path, one = unread.pop()

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from llm_backend.contract.body import check_nul
 from llm_backend.contract.validation import Validators
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonObject, JsonValue
@@ -25,7 +26,9 @@ SCHEMAS: Mapping[str, str] = {
 
 
 def check_event(event: JsonObject, validators: Validators) -> None:
-    """Raises `InvalidRequest`, naming the field, for an event that breaks its schema."""
+    """Raises `InvalidRequest`, naming the field, for an event that breaks its schema, or has a NUL
+    character, for which each later response would be refused."""
+    check_nul(event)
     kind = event.get("type")
     if not isinstance(kind, str) or kind not in SCHEMAS:
         raise unsupported_event_error(kind, f"these are: {', '.join(SCHEMAS)}")

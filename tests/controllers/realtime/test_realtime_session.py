@@ -783,3 +783,18 @@ async def test_a_turn_begins_after_the_end_of_the_one_before(detector):
     times = [one for one in client.read if "speech_" in one["type"]]
     _, first_end, second_begin, _ = times
     assert second_begin["audio_start_ms"] == first_end["audio_end_ms"]
+
+
+async def test_an_event_with_a_nul_character_is_refused_and_changes_nothing():
+    content = [{"type": "input_text", "text": "Hel\0lo!"}]
+    item = {"type": "message", "role": "user", "content": content, "id": "one"}
+    client = WaitingClient(
+        {"type": "conversation.item.create", "item": item, "event_id": "mine"},
+        {"type": "conversation.item.retrieve", "item_id": "one"},
+    )
+    async with running(session(client, Model())):
+        assert await comes_true(lambda: client.has("error", number=2), within_s=20)
+
+    nul, missing = (one["error"] for one in client.read[1:])
+    assert (nul["param"], nul["event_id"]) == ("item.content[0].text", "mine")
+    assert missing["code"] == "item_not_found"
