@@ -44,10 +44,11 @@ def check_item(item: JsonMapping, where: str) -> None:
         raise UnsupportedField(
             f"Local models cannot read an item of type `{kind}`.", param=f"{where}.type"
         )
-    if len(item.get("id") or "") > _ID_CHARACTERS:
-        raise InvalidRequest(
-            f"An id may have at most {_ID_CHARACTERS} characters.", param=f"{where}.id"
-        )
+    for name in ("id", "call_id"):
+        if len(item.get(name) or "") > _ID_CHARACTERS:
+            raise InvalidRequest(
+                f"An id may have at most {_ID_CHARACTERS} characters.", param=f"{where}.{name}"
+            )
     if kind == "message":
         for index, part in enumerate(item["content"]):
             check_part(part, item["role"], f"{where}.content[{index}]")

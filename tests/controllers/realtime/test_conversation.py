@@ -173,3 +173,13 @@ def test_a_cloned_voice_is_an_object_in_requests_and_its_id_in_answers():
     assert config.speech["voice"] == {"id": "voice_1"}
     assert config.public_fields["audio"]["output"]["voice"] == "voice_1"
     assert config.public_fields["audio"]["input"] == config.fields["audio"]["input"]
+
+
+@pytest.mark.parametrize("name", ["id", "call_id"])
+def test_an_id_has_at_most_64_characters(name):
+    item = {**call(1), "arguments": "{}", name: "x" * 64}
+
+    check_item(item, "item")
+    with pytest.raises(InvalidRequest) as refused:
+        check_item(item | {name: "x" * 65}, "item")
+    assert refused.value.param == f"item.{name}"
