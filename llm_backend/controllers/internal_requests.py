@@ -167,7 +167,8 @@ class _InternalExchange:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._start.set_result(message)
+            if not self._start.cancelled():  # else the reader was cancelled at this very moment
+                self._start.set_result(message)
             return
         if message.get("body"):
             await self._free_pieces.acquire()
