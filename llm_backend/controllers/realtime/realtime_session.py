@@ -185,7 +185,9 @@ class RealtimeSession:
         if self._config.is_transcription:
             raise InvalidRequest("A session that transcribes has no responses.", param="type")
         changes: JsonObject = event.get("response") or {}
-        config = await offload(self._config.for_response, changes)
+        config = self._config
+        if changes:  # an answer to a turn has none, and begins before another event is handled
+            config = await offload(config.for_response, changes)
         items: list[JsonMapping] = list(self._conversation)
         if "input" in changes:
             sent = await offload(_input_items, changes["input"])

@@ -798,3 +798,30 @@ async def test_an_event_with_a_nul_character_is_refused_and_changes_nothing():
     nul, missing = (one["error"] for one in client.read[1:])
     assert (nul["param"], nul["event_id"]) == ("item.content[0].text", "mine")
     assert missing["code"] == "item_not_found"
+
+
+@pytest.mark.parametrize("ticks", range(6))
+async def test_a_turn_and_a_request_are_answered_once_at_the_same_time(detector, ticks):
+    class Requesting(WaitingClient):
+        async def send(self, message: str) -> None:
+            await super().send(message)
+            if self.read[-1]["type"].endswith("transcription.completed"):
+                later.append(asyncio.create_task(self.request()))
+
+        async def request(self) -> None:
+            for _ in range(ticks):
+                await asyncio.sleep(0)
+            self.say({"type": "response.create", "event_id": "mine"}, {"type": "x"})
+
+    def errors() -> list[dict[str, Any]]:
+        return [one["error"] for one in client.read if one["type"] == "error"]
+
+    later: list[asyncio.Task[None]] = []
+    client, model = Requesting(spoken_turn()), HearingModel("One")
+    model.hears.release()
+    async with running(session(client, model, transcriber="hello", detects_turns=True)):
+        assert await comes_true(lambda: "type" in [one["param"] for one in errors()], within_s=20)
+        assert await comes_true(lambda: client.has("response.created"), within_s=20)
+
+    refused = [one["event_id"] for one in errors() if one["param"] != "type"]
+    assert set(refused) <= {"mine"}  # none of the server's own answer
