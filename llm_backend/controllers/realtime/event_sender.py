@@ -20,19 +20,20 @@ class Client(Protocol):
 
 
 class EventSender:
-    """Sends events one at a time; waits while the client is slow to read them."""
+    """Sends events in order; waits while the client is slow to read them."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._lock = asyncio.Lock()
 
-    async def send(self, event: JsonMapping) -> None:
-        """Sends one event, with an id. Raises `ClientGone`."""
+    async def send(self, *events: JsonMapping) -> None:
+        """Sends events, each with an id, and no others between them. Raises `ClientGone`."""
         async with self._lock:
-            text = await offload(_encode, event)
-            await _let_others_run()
-            await self._client.send(text)
-            await _let_others_run()
+            for event in events:
+                text = await offload(_encode, event)
+                await _let_others_run()
+                await self._client.send(text)
+                await _let_others_run()
 
     async def send_error(self, error: ApiError, client_event_id: str | None = None) -> None:
         """Sends an `error` event; `client_event_id` is the id of the event that caused it."""
@@ -52,6 +53,14 @@ def _encode(event: JsonMapping) -> str:
 def event_with_id(event: JsonMapping) -> JsonObject:
     """Returns an event with a new id."""
     return {**event, "event_id": f"event_{uuid.uuid4().hex[:24]}"}
+
+
+def item_events(item: JsonMapping, previous_item_id: str | None) -> list[JsonObject]:
+    """Returns the events of an item that is complete when it is added to the conversation."""
+    return [
+        {"type": f"conversation.item.{kind}", "previous_item_id": previous_item_id, "item": item}
+        for kind in ("added", "done")
+    ]
 
 
 def error_event(error: JsonMapping, client_event_id: str | None) -> JsonObject:

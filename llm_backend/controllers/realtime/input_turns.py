@@ -8,7 +8,7 @@ from contextlib import suppress
 from llm_backend.background_tasks import BackgroundTasks
 from llm_backend.controllers.realtime.client_events import client_event_id
 from llm_backend.controllers.realtime.conversation import Conversation, new_item_id
-from llm_backend.controllers.realtime.event_sender import EventSender
+from llm_backend.controllers.realtime.event_sender import EventSender, item_events
 from llm_backend.controllers.realtime.input_audio import InputAudio, Turn, decode_turn
 from llm_backend.controllers.realtime.session_config import SessionConfig
 from llm_backend.controllers.realtime.session_requests import SessionRequests
@@ -196,9 +196,8 @@ class InputTurns:
         previous = self._conversation.add(item)  # raises while the audio is still in the buffer
         self._input.remove_turn(end_ms)
         ids = {"item_id": item["id"], "previous_item_id": previous}
-        await self._sender.send({"type": "input_audio_buffer.committed", **ids})
-        for kind in ("conversation.item.added", "conversation.item.done"):
-            await self._sender.send({"type": kind, "previous_item_id": previous, "item": item})
+        committed = {"type": "input_audio_buffer.committed", **ids}
+        await self._sender.send(committed, *item_events(item, previous))
         self.transcribe_item(item, 0, turn, answers=answers)
 
     def _check_capacity(self, turns: int = 1) -> None:

@@ -20,7 +20,7 @@ from llm_backend.controllers.realtime.conversation import (
     check_item,
     stored_item,
 )
-from llm_backend.controllers.realtime.event_sender import Client, EventSender
+from llm_backend.controllers.realtime.event_sender import Client, EventSender, item_events
 from llm_backend.controllers.realtime.input_audio import Turn
 from llm_backend.controllers.realtime.input_turns import InputTurns
 from llm_backend.controllers.realtime.response import RealtimeResponse
@@ -150,8 +150,7 @@ class RealtimeSession:
     async def _create_item(self, event: JsonMapping) -> None:
         item, turns, size = await offload(self._read_item, event["item"])
         previous = self._conversation.add(item, event.get("previous_item_id"), size=size)
-        for kind in ("conversation.item.added", "conversation.item.done"):
-            await self._sender.send({"type": kind, "previous_item_id": previous, "item": item})
+        await self._sender.send(*item_events(item, previous))
         for index, turn in turns.items():
             self._input_turns.transcribe_item(item, index, turn, answers=False)
 
@@ -178,8 +177,9 @@ class RealtimeSession:
         await self._sender.send({"type": "conversation.item.truncated", **fields})
 
     async def _delete_item(self, event: JsonMapping) -> None:
-        for id in self._conversation.delete(event["item_id"]):
-            await self._sender.send({"type": "conversation.item.deleted", "item_id": id})
+        deleted = self._conversation.delete(event["item_id"])
+        events = ({"type": "conversation.item.deleted", "item_id": id} for id in deleted)
+        await self._sender.send(*events)
 
     async def _create_response(self, event: JsonMapping) -> None:
         if self._config.is_transcription:

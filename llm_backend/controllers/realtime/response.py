@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 from llm_backend import exact_json
@@ -158,8 +158,8 @@ class RealtimeResponse:
         await self._send_all(self._events.fail(error))
         await self._sender.send(error_event(error, self._client_event_id))
 
-    async def _send_all(self, events: Iterable[JsonMapping]) -> None:
-        self._is_waiting = False
-        for event in events:
-            await self._sender.send(event)
-        self._is_waiting = True
+    async def _send_all(self, events: Sequence[JsonMapping]) -> None:
+        if events:
+            self._is_waiting = False
+            await self._sender.send(*events)
+            self._is_waiting = True
