@@ -154,6 +154,7 @@ class RealtimeResponse:
         field for its message."""
         if self._events.is_over:
             return
+        self._is_waiting = False  # for the model: the response ends here
         await self._stop_speaking()  # no audio of the item follows its end
         await self._send_all(self._events.fail(error))
         await self._sender.send(error_event(error, self._client_event_id))

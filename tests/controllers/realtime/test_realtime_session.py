@@ -825,3 +825,28 @@ async def test_a_turn_and_a_request_are_answered_once_at_the_same_time(detector,
 
     refused = [one["event_id"] for one in errors() if one["param"] != "type"]
     assert set(refused) <= {"mine"}  # none of the server's own answer
+
+
+@pytest.mark.parametrize("ticks", range(12))
+async def test_a_response_that_is_cancelled_as_its_voice_fails_has_an_end(ticks):
+    class FailingVoice(SpeakingModel):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["path"] != "/v1/audio/speech":
+                await super().__call__(scope, receive, send)
+                return
+            later.append(asyncio.create_task(cancel()))
+            await send({"type": "http.response.start", "status": 500, "headers": []})
+
+    async def cancel() -> None:
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        client.say({"type": "response.cancel"})
+
+    later: list[asyncio.Task[None]] = []
+    client, model = WaitingClient({"type": "response.create"}), FailingVoice()
+    model.heard.set()
+    async with running(session(client, model, voiceless_reason=None)):
+        assert await comes_true(lambda: client.has("response.done"), within_s=20)
+
+    (done,) = [one["response"] for one in client.read if one["type"] == "response.done"]
+    assert done["status"] in ("failed", "cancelled")
