@@ -201,8 +201,10 @@ class Conversation:
             self._set_size(id, ItemSize.of(item))
 
     def add_audio(self, item_id: str, sentences: Sequence[SpokenSentence]) -> None:
-        """Stores the spoken sentences of an item, so that it can be truncated."""
-        self._audio[item_id] = sentences
+        """Stores the spoken sentences of an item, so that it can be truncated, unless it was
+        deleted."""
+        if item_id in self:
+            self._audio[item_id] = sentences
 
     def truncate(self, item_id: str, end_ms: int) -> None:
         """Cuts the transcript of an answer to the text that was heard until `end_ms`, but not

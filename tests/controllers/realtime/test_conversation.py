@@ -1,5 +1,7 @@
 """Items of realtime sessions as input of the model."""
 
+import weakref
+
 import pytest
 
 from llm_backend.controllers.generation.tool_call_ids import check_items
@@ -82,6 +84,21 @@ def test_an_answer_that_is_truncated_while_it_is_spoken_ends_with_what_was_heard
 
     assert before == []
     assert item["content"] == [{"type": "output_audio", "transcript": "One two."}]
+
+
+def test_an_answer_that_is_deleted_before_it_is_spoken_leaves_nothing():
+    class Sentences(list[SpokenSentence]):
+        """A list to which a weak reference can be made."""
+
+    conversation = Conversation(limit_bytes=1000, nodes_limit=100)
+    conversation.add({"id": "a", "type": "message", "role": "assistant", "content": []})
+    conversation.delete("a")
+    sentences = Sentences()
+    held = weakref.ref(sentences)
+    conversation.add_audio("a", sentences)
+    del sentences
+
+    assert held() is None
 
 
 def test_a_truncated_answer_does_not_grow_again():
