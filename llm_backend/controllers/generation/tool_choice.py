@@ -55,10 +55,17 @@ def _functions(tools: "Sequence[ChatTool]") -> "Sequence[api.ChatCompletionTool]
                 f"Local models call tools of type `function`, not `{tool['type']}`.",
                 param=f"tools[{position}].type",
             )
+        functions.append(tool)
+    check_functions(functions)
+    return functions
+
+
+def check_functions(tools: Sequence[Mapping[str, Any]]) -> None:
+    """Raises `InvalidRequest`, naming the field, for a function that no model can be shown."""
+    for position, tool in enumerate(tools):
         where = f"tools[{position}].function.parameters"
         _check_parameters(tool["function"].get("parameters") or {}, where)
-        functions.append(tool)
-    names = [tool["function"]["name"] for tool in functions]
+    names = [tool["function"]["name"] for tool in tools]
     for position, name in enumerate(names):
         if name in names[:position]:
             raise InvalidRequest(
@@ -71,7 +78,6 @@ def _functions(tools: "Sequence[ChatTool]") -> "Sequence[api.ChatCompletionTool]
                 f"{FUNCTION_NAME_LENGTH} letters, digits, `_`, `-` or `.`.",
                 param=f"tools[{position}].function.name",
             )
-    return functions
 
 
 def _check_parameters(schema: Mapping[str, Any], where: str) -> None:

@@ -1,10 +1,11 @@
 """Configuration of a realtime session: defaults, changes, refused fields. Pure."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields
+from llm_backend.controllers.generation.tool_choice import check_functions
 from llm_backend.controllers.realtime.audio_formats import PCM, AudioFormat, audio_format
 from llm_backend.controllers.realtime.conversation import check_part
 from llm_backend.errors import InvalidRequest, Unsupported, UnsupportedField
@@ -259,8 +260,7 @@ def _check_common(changes: JsonMapping, where: str, capabilities: Capabilities) 
             param=f"{where}.max_output_tokens",
             code="integer_below_min_value",
         )
-    for index, tool in enumerate(changes.get("tools", ())):
-        _check_tool(tool, f"{where}.tools[{index}]")
+    _check_tools(changes.get("tools", ()), where)
     for name, value in ((changes.get("prompt") or {}).get("variables") or {}).items():
         if not isinstance(value, str):
             check_part(value, "user", f"{where}.prompt.variables.{name}")
@@ -336,6 +336,18 @@ def _merge_audio(audio: JsonMapping, changes: JsonMapping) -> JsonObject:
             turn_detection[name] = int(turn_detection[name])  # JSON Schema accepts 300.0
     merged["input"] = without_nulls(merged["input"]) | {"turn_detection": turn_detection}
     return merged
+
+
+def _check_tools(tools: Sequence[JsonMapping], where: str) -> None:
+    """Checks tools as chats do, so that a session takes none for which each response would fail."""
+    for index, tool in enumerate(tools):
+        _check_tool(tool, f"{where}.tools[{index}]")
+    functions = [{"type": "function", "function": tool} for tool in tools]
+    try:
+        check_functions(functions)
+    except InvalidRequest as error:
+        error.param = f"{where}.{error.param}".replace(".function.", ".", 1)
+        raise
 
 
 def _check_tool(tool: Mapping[str, Any], where: str) -> None:

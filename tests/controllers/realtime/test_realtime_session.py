@@ -850,3 +850,24 @@ async def test_a_response_that_is_cancelled_as_its_voice_fails_has_an_end(ticks)
 
     (done,) = [one["response"] for one in client.read if one["type"] == "response.done"]
     assert done["status"] in ("failed", "cancelled")
+
+
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        ({"name": "get weather"}, "session.tools[1].name"),
+        ({"name": "f"}, "session.tools[1].name"),  # the name of the first
+        ({"parameters": {"type": "string"}}, "session.tools[1].parameters.type"),
+        ({"parameters": {"properties": 3}}, "session.tools[1].parameters.properties"),
+    ],
+)
+async def test_a_function_that_no_response_may_have_is_refused_in_a_session(changes, param):
+    tools = [{"type": "function", "name": "f"}, {"type": "function", "name": "g", **changes}]
+    client = WaitingClient(
+        {"type": "session.update", "session": {"type": "realtime", "tools": tools}}
+    )
+    async with running(session(client, Model())):
+        assert await comes_true(lambda: len(client.read) == 2, within_s=20)
+
+    assert client.read[1]["type"] == "error"
+    assert client.read[1]["error"]["param"] == param
