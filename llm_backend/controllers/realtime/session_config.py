@@ -109,6 +109,8 @@ class SessionConfig:
         _check_response(changes, self.capabilities)
         audio = _merge_audio(self.fields["audio"], changes.get("audio", {}))
         fields = {**self.fields, **without_nulls(changes), "audio": audio}
+        if changes.get("tools") == [] and "tool_choice" not in changes:
+            fields["tool_choice"] = "auto"  # that of the session would need the tools
         return replace(self, fields=fields)
 
     @property

@@ -871,3 +871,17 @@ async def test_a_function_that_no_response_may_have_is_refused_in_a_session(chan
 
     assert client.read[1]["type"] == "error"
     assert client.read[1]["error"]["param"] == param
+
+
+@pytest.mark.parametrize(
+    ("changes", "choice"),
+    [({"tools": []}, "auto"), ({}, "required"), ({"tools": [], "tool_choice": "none"}, "none")],
+)
+def test_a_response_without_the_tools_of_its_session_needs_to_call_none(changes, choice):
+    tools = [{"type": "function", "name": "f"}]
+    config = SessionConfig.default("m", Capabilities())
+    config = config.apply({"type": "realtime", "tools": tools, "tool_choice": "required"})
+
+    body = config.for_response(changes).request_body([])
+
+    assert body["tool_choice"] == choice
