@@ -19,7 +19,7 @@ from llm_backend.controllers.realtime.spoken_text import SpokenText
 from llm_backend.error_bodies import error_body
 from llm_backend.errors import ApiError, ClientGone, Internal
 from llm_backend.json_types import JsonMapping
-from llm_backend.offload import offload
+from llm_backend.offload import REQUEST_BYTES, add_request_bytes, offload
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class RealtimeResponse:
 
     async def _answer(self) -> None:
         await self._wait_for_input()  # its transcript may not be ready yet
-        body = await offload(self._body)
+        body = await self._encode_body()
         async with (
             self._requests.open("/responses", body) as answer,
             aclosing(answer.events()) as events,
@@ -112,6 +112,15 @@ class RealtimeResponse:
                     return
         if not self._events.is_over:
             raise Internal("The answer ended before it was complete.")
+
+    async def _encode_body(self) -> bytes:
+        """Returns the body of the request, which is as large as the conversation and the
+        configuration; the events of the answer are not."""
+        size = REQUEST_BYTES.get()
+        add_request_bytes(self._items, self._config.fields)
+        body = await offload(self._body)
+        REQUEST_BYTES.set(size)
+        return body
 
     def _body(self) -> bytes:
         return json_body(self._config.request_body(model_input(self._items)))

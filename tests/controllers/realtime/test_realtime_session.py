@@ -6,6 +6,7 @@ import contextlib
 import gc
 import json
 import random
+import threading
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator
 from importlib.util import find_spec
@@ -18,7 +19,7 @@ from llm_backend.contract import load_document
 from llm_backend.contract.body import BodyLimits
 from llm_backend.contract.validation import Validators
 from llm_backend.controllers.realtime import RealtimeSession
-from llm_backend.controllers.realtime.conversation import Conversation
+from llm_backend.controllers.realtime.conversation import Conversation, model_input
 from llm_backend.controllers.realtime.event_sender import EventSender
 from llm_backend.controllers.realtime.input_audio import InputAudio, Turn
 from llm_backend.controllers.realtime.input_turns import Action, InputTurns
@@ -885,3 +886,23 @@ def test_a_response_without_the_tools_of_its_session_needs_to_call_none(changes,
     body = config.for_response(changes).request_body([])
 
     assert body["tool_choice"] == choice
+
+
+@pytest.mark.parametrize("is_large", [True, False])
+async def test_a_large_conversation_is_translated_beside_the_event_loop(monkeypatch, is_large):
+    def translate(items: Any) -> list[dict[str, Any]]:
+        threads.append(threading.current_thread())
+        return model_input(items)
+
+    threads: list[threading.Thread] = []
+    monkeypatch.setattr("llm_backend.controllers.realtime.response.model_input", translate)
+    content = [{"type": "input_text", "text": "x"}] * (3000 if is_large else 3)
+    item = {"type": "message", "role": "user", "content": content}
+    client = WaitingClient(
+        {"type": "conversation.item.create", "item": item}, {"type": "response.create"}
+    )
+    async with running(session(client, HearingModel())):
+        assert await comes_true(lambda: client.has("response.output_item.added"), within_s=20)
+
+    (thread,) = threads
+    assert (thread is not threading.main_thread()) is is_large
