@@ -65,9 +65,10 @@ def check_functions(tools: Sequence[Mapping[str, Any]]) -> None:
     for position, tool in enumerate(tools):
         where = f"tools[{position}].function.parameters"
         _check_parameters(tool["function"].get("parameters") or {}, where)
-    names = [tool["function"]["name"] for tool in tools]
-    for position, name in enumerate(names):
-        if name in names[:position]:
+    names: set[str] = set()
+    for position, tool in enumerate(tools):
+        name = tool["function"]["name"]
+        if name in names:
             raise InvalidRequest(
                 f"Two tools are named `{name}`; every tool must have a name of its own.",
                 param=f"tools[{position}].function.name",
@@ -78,6 +79,7 @@ def check_functions(tools: Sequence[Mapping[str, Any]]) -> None:
                 f"{FUNCTION_NAME_LENGTH} letters, digits, `_`, `-` or `.`.",
                 param=f"tools[{position}].function.name",
             )
+        names.add(name)
 
 
 def _check_parameters(schema: Mapping[str, Any], where: str) -> None:
