@@ -153,7 +153,8 @@ class RealtimeResponse:
 
     async def _stop_speaking(self) -> None:
         if self._spoken is not None:
-            await self._spoken.cancel()
+            spoken, self._spoken = self._spoken, None  # it refers to this response: a cycle
+            await spoken.cancel()
 
     async def _send_audio(self, audio: bytes) -> None:
         await self._sender.send(self._events.add_audio(audio))

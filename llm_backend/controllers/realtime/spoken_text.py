@@ -50,9 +50,10 @@ class SpokenText:
         await self._task
 
     async def cancel(self) -> None:
-        """Stops the reading immediately."""
+        """Stops the reading immediately, and for good."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        del self._task  # it keeps its error, whose frames refer to this object
 
     async def _run(self) -> None:
         while (text := await self._queue.get()) is not None:

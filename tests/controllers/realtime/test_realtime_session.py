@@ -906,3 +906,17 @@ async def test_a_large_conversation_is_translated_beside_the_event_loop(monkeypa
 
     (thread,) = threads
     assert (thread is not threading.main_thread()) is is_large
+
+
+async def test_a_session_is_freed_without_the_collector_while_it_speaks(request):
+    client = WaitingClient({"type": "response.create"})
+    held = session(client, SpeakingModel(), voiceless_reason=None)
+    freed = weakref.ref(held)
+    request.addfinalizer(gc.enable)
+    gc.disable()
+
+    async with running(held):
+        del held
+        assert await comes_true(lambda: client.has("response.output_audio.delta"), within_s=20)
+
+    assert await comes_true(lambda: freed() is None, within_s=5)
