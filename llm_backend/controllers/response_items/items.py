@@ -30,6 +30,9 @@ NO_READERS: Readers = {}
 LOGPROBS = "message.output_text.logprobs"
 """The value of `include` that asks for logprobs."""
 
+_CALLS = ("function_call", "custom_tool_call")
+_OUTPUTS = ("function_call_output", "custom_tool_call_output")
+
 # Id prefixes by type of item; clients use them to tell types apart.
 PREFIXES = {
     "message": "msg",
@@ -155,7 +158,7 @@ def messages_from(
     numbered = [("input", item) for item in context_items]
     numbered += [(f"input[{index}]", item) for index, item in enumerate(input_items)]
     read = [numbered[index] for index in reading_order([item for _, item in numbered])]
-    for message in _messages(read, readers):
+    for message in _messages(_without_interrupted(read), readers):
         if messages and _continues(messages[-1], message):
             _join(messages[-1], message)
         else:
@@ -175,6 +178,16 @@ def _part(part: Item, *, is_answer: bool) -> JsonObject:
     if not is_answer and part["type"] in ("output_text", "refusal"):
         return {"type": "input_text", "text": part.get("text") or part.get("refusal") or ""}
     return without_nulls(part)
+
+
+def _without_interrupted(numbered: Sequence[tuple[str, Item]]) -> Iterator[tuple[str, Item]]:
+    """Yields the items without calls that were cut off and have no output: their arguments may be
+    no JSON, which templates and upstreams refuse."""
+    answered = {item["call_id"] for _, item in numbered if item["type"] in _OUTPUTS}
+    for where, item in numbered:
+        is_cut = item["type"] in _CALLS and item.get("status") == "incomplete"
+        if not is_cut or item["call_id"] in answered:
+            yield where, item
 
 
 def _messages(numbered: Iterable[tuple[str, Item]], readers: Readers) -> Iterator[JsonObject]:

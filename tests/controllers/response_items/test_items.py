@@ -144,3 +144,10 @@ def test_opaque_content_of_another_server_is_empty(foreign):
     (message,) = messages_from([], [item])
 
     assert message["reasoning_content"] == ""
+
+
+def test_an_interrupted_call_without_an_output_is_not_read():
+    cut = {**CALL, "arguments": '{"a', "status": "incomplete"}
+
+    assert messages(ANSWER, cut) == [{"role": "assistant", "content": "Yes."}]
+    assert [message["role"] for message in messages(cut, OUTPUT)] == ["assistant", "tool"]
