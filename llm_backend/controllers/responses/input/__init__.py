@@ -2,6 +2,7 @@
 
 resolved_request.py    the whole body, resolved
 chat_request.py        body and fields of the chat
+call_outputs.py        outputs of calls behind their calls
 prompts.py             prompt templates
 tools.py               `tools` and `tool_choice`
 truncation.py          drops the oldest items

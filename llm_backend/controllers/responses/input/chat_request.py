@@ -15,6 +15,7 @@ from llm_backend.controllers.response_items.items import (
     Readers,
     messages_from,
 )
+from llm_backend.controllers.responses.input.call_outputs import join_outputs
 from llm_backend.controllers.responses.input.tools import public_tool
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonMapping, JsonObject
@@ -56,7 +57,8 @@ def chat_messages(
     """Returns the messages of the chat that answers this response: `leading_messages`, the
     conversation (`context_items`) and the response's input (`input_items`). `readers` translate
     items of server tools."""
-    messages = [*leading_messages, *messages_from(context_items, input_items, readers)]
+    items = messages_from(context_items, input_items, readers)
+    messages = [*leading_messages, *join_outputs(items)]
     if body.get("instructions"):
         messages.insert(0, {"role": "system", "content": body["instructions"]})
     if not messages:

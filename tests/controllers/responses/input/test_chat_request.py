@@ -35,6 +35,15 @@ def test_instructions_come_first():
     assert second["content"] == "Hello"
 
 
+def test_an_output_follows_its_call_although_a_message_is_between_them():
+    call = stored_form({"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"})
+    output = stored_form({"type": "function_call_output", "call_id": "a", "output": "42"})
+
+    assert [one["role"] for one in chat([call, *HELLO, output]).messages] == [
+        "assistant", "tool", "user",
+    ]  # fmt: skip
+
+
 def test_limits_and_samplers_have_the_same_meaning():
     asked = chat(max_output_tokens=7, temperature=0.5, top_p=0.9)
 
