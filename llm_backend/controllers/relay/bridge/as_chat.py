@@ -57,7 +57,7 @@ def as_chat(
     text_options = body.get("text") or {}
     fields: JsonMapping = body
     rest: JsonObject = {
-        "messages": [_bridged_message(message) for message in chat.messages],
+        "messages": [_bridged_message(one) for one in chat.messages if not _is_empty(one)],
         **{name: fields[name] for name in _SAME_FIELDS if fields.get(name) is not None},
         **_tools(chat),
         **_format(text_options.get("format") or {"type": "text"}),
@@ -149,6 +149,13 @@ class ChunkReader:
             if self._open != index:
                 raise UpstreamFailed("The upstream continued a tool call that is not in progress.")
             yield ToolCall(index=self._call_count - 1, arguments=arguments)
+
+
+def _is_empty(message: JsonMapping) -> bool:
+    """True for an answer of reasoning alone, which chat completions have not: they refuse an
+    assistant's message with neither content nor calls."""
+    has_more = message.get("content") or message.get("tool_calls")
+    return message["role"] == "assistant" and not has_more
 
 
 def _bridged_message(message: JsonMapping) -> JsonObject:

@@ -111,6 +111,17 @@ async def test_a_response_is_bridged_to_a_chat_and_continued(tmp_path):
     assert [message["content"] for message in again["messages"]] == ["Hi", "Hello", "And?"]
 
 
+async def test_an_answer_of_reasoning_alone_is_left_out_of_the_next_chat(tmp_path):
+    fake = FakeUpstream(answer=chat_says({"reasoning_content": "Hm"}, reason="length"))
+    async with client_of(tmp_path, fake, "chat") as client:
+        first = await client.responses.create(model="far", input="Hi")
+        await client.responses.create(model="far", input="And?", previous_response_id=first.id)
+
+    _, again = sent_to(fake, "createChatCompletion")
+    assert [item.type for item in first.output] == ["reasoning"]
+    assert [message["content"] for message in again["messages"]] == ["Hi", "And?"]
+
+
 async def test_a_prompt_of_the_settings_comes_before_the_input(tmp_path):
     guide = {"messages": [{"role": "system", "content": "You guide through {{city}}."}]}
     prompt = {"id": "pmpt_guide", "variables": {"city": "Oslo"}}
