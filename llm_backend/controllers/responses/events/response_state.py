@@ -26,7 +26,7 @@ from llm_backend.controllers.services.server_tools import (
 )
 from llm_backend.engine.messages import TokenLogprob
 from llm_backend.errors import ApiError, InvalidRequest
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
@@ -37,6 +37,12 @@ NO_FIELDS: Mapping[str, Any] = {}
 
 # Reasons of an incomplete response, by finish reason of the model.
 _CUT_BY = {"length": "max_output_tokens", "content_filter": "content_filter"}
+
+
+def _status_of(item: JsonMapping, status: str) -> str:
+    """Returns the status of an ended item; the document has no incomplete calls that draw."""
+    is_cut_drawing = status == "incomplete" and item["type"] == "image_generation_call"
+    return "failed" if is_cut_drawing else status
 
 
 def _no_annotations(text: str) -> Sequence[JsonObject]:
@@ -233,7 +239,7 @@ class ResponseState:
             return []
         events = [self._item_event(event) for event in builder.end()]
         if "status" in builder.item:
-            builder.item["status"] = status
+            builder.item["status"] = _status_of(builder.item, status)
         return events + self._append_item(builder)
 
     def _append_item(self, builder: OutputItemBuilder) -> list[JsonObject]:

@@ -226,7 +226,7 @@ def _messages(item: Item, first: int) -> list[JsonObject]:
 
 
 def _result_text(item: Item, first: int) -> str:
-    if item["status"] == "failed":
+    if item["status"] in ("failed", "incomplete"):
         return "The search has failed. Say that the files could not be searched."
     return format_passages(_passages(item), first)
 

@@ -91,6 +91,8 @@ def find_approved_calls(context: ToolContext, label: str) -> list[ApprovedCall]:
 def _outcome(item: Item) -> str:
     """Returns the output, or the error, of a call's item as text for the model."""
     error = item.get("error")
+    if not error and item.get("status") == "incomplete":
+        return "Error: The call was interrupted, and may have had its effects."
     if not error:
         return item.get("output") or ""
     if isinstance(error, str):

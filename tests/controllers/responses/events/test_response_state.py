@@ -83,6 +83,17 @@ def test_a_compaction_that_broke_off_is_no_output():
     assert state.response["output"] == []
 
 
+def test_an_image_call_that_broke_off_has_failed():
+    image = {"id": "ig_1", "type": "image_generation_call", "status": "generating", "result": None}
+    state = ResponseState(HEAD)
+    events = state.start()
+    events += state.add_tool_event(CallBegan(item=image))
+    events += [*state.fail(Internal("It broke.")), state.end()]
+
+    check_events(events)
+    assert state.response["output"] == [{**image, "status": "failed"}]
+
+
 def test_the_logprobs_of_reasoning_open_no_message():
     thought = ChatDelta(choice=0, reasoning="a", logprobs=[LOGPROB])
     _, response = told([thought, thought, ChatDelta(choice=0, content="so")])

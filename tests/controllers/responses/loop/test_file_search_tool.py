@@ -64,6 +64,12 @@ async def test_a_search_that_fails_is_an_item_and_no_end() -> None:
     assert "could not be searched" in search.messages(ended.item)[1]["content"]
 
 
+def test_a_search_that_broke_off_has_not_found_nothing() -> None:
+    _, output = kind().messages({**searched("fs_1"), "status": "incomplete"})
+
+    assert "could not be searched" in output["content"]
+
+
 async def test_a_malformed_call_is_searched_as_text() -> None:
     async with kind().open(asked()) as tool:
         steps = [step async for step in tool.run(ServerCall(name="file_search", arguments="gate"))]

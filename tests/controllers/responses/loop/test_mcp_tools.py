@@ -114,6 +114,13 @@ def test_an_mcp_call_is_translated_to_messages():
     assert messages_from({**call, "output": None, "error": gone})[1]["content"] == "Error: gone"
 
 
+def test_an_mcp_call_that_broke_off_has_an_error_for_the_model():
+    cut = {**REQUEST, "type": "mcp_call", "arguments": "", "status": "incomplete", "output": None,
+           "error": None}  # fmt: skip
+
+    assert messages_from(cut)[1]["content"].startswith("Error: The call was interrupted")
+
+
 def test_an_approved_call_is_in_the_messages_once():
     call = {**REQUEST, "type": "mcp_call", "output": "done", "approval_request_id": "mcpr_1"}
     said = [*messages_from(REQUEST), *messages_from(answer(True)), *messages_from(call)]
