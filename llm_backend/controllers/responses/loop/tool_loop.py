@@ -122,6 +122,7 @@ class ToolLoop:
         for event in self._tools.initial_events():
             yield event
         is_clients_turn, pending = False, self._tools.initial_calls()
+        is_choice_met = any(map(self._meets_choice, pending[: self._remaining_calls]))
         while True:
             if not pending:
                 calls = _ServerCalls(self._tools)
@@ -131,12 +132,15 @@ class ToolLoop:
                 if self.reason in ("length", "content_filter") or not calls.calls:
                     return
                 pending, is_clients_turn = calls.calls, calls.has_client_calls
+                is_choice_met = True
                 yield RoundEnded()
             async with aclosing(self._run_calls(pending)) as events:
                 async for event in events:
                     yield event
                     is_clients_turn |= isinstance(event, CallEnded) and event.awaits_client
-            if is_clients_turn or not await self._prepare_next_round(output()):
+            if is_clients_turn or not await self._prepare_next_round(
+                output(), is_choice_met=is_choice_met
+            ):
                 return
             pending = []
 
@@ -195,7 +199,14 @@ class ToolLoop:
                 async for event in events:
                     yield event
 
-    async def _prepare_next_round(self, output: Sequence[JsonObject]) -> bool:
+    def _meets_choice(self, call: ServerCall) -> bool:
+        """True if the call is one of those that the tool choice allows."""
+        names = self._resolved.chat.callable_names
+        return names is None or call.name in names
+
+    async def _prepare_next_round(
+        self, output: Sequence[JsonObject], *, is_choice_met: bool
+    ) -> bool:
         """Sets the chat of the next round; returns False if the token limit leaves none."""
         self._resolved = await truncate(self._model, self._resolved, output)
         chat = await self._resolved.chat_after(output)
@@ -206,14 +217,11 @@ class ToolLoop:
                 self.reason = "length"
                 return False
             limits = replace(limits, max_tokens=remaining)
-        self._chat = self._with_free_choice(replace(chat, limits=limits))
+        chat = replace(chat, limits=limits)
+        if is_choice_met:  # a forced call has been made, so the choice is free
+            chat = replace(chat, must_call=False, callable_names=self._resolved.allowed_names)
+        self._chat = self._without_server_tools(chat) if self._remaining_calls < 1 else chat
         return True
-
-    def _with_free_choice(self, chat: Chat) -> Chat:
-        """Returns the chat of a later round: a forced call has been made, so the choice is free.
-        Server tools are removed once the limit of calls is reached."""
-        chat = replace(chat, must_call=False, callable_names=self._resolved.allowed_names)
-        return self._without_server_tools(chat) if self._remaining_calls < 1 else chat
 
     def _without_server_tools(self, chat: Chat) -> Chat:
         """Returns the chat with only the client's tools. A choice that only server tools could

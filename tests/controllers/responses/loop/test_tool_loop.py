@@ -270,6 +270,22 @@ async def test_initial_calls_run_before_the_first_round():
     assert "42" in model.asked[0].messages[-1]["content"]
 
 
+@pytest.mark.parametrize(
+    ("choice", "must_call", "names"),
+    [
+        ({"type": "function", "name": "mine"}, True, frozenset({"mine"})),
+        ({"type": "file_search"}, False, None),
+        ("required", False, None),
+    ],
+    ids=["function", "file_search", "required"],
+)
+async def test_initial_calls_leave_a_choice_that_they_do_not_meet(choice, must_call, names):
+    model = Model(saying())
+    await whole(LookupKind(due=1), model, tools=[CLIENTS, TOOL], tool_choice=choice)
+
+    assert (model.asked[0].must_call, model.asked[0].callable_names) == (must_call, names)
+
+
 async def test_all_rounds_share_max_output_tokens():
     model = Model(calling("lookup"), saying())
     await whole(LookupKind(), model, max_output_tokens=16)
