@@ -99,7 +99,9 @@ async def begin_turn(
     body: api.CreateChatCompletionRequest = request.body
     await offload(check_messages, body["messages"])
     with_defaults = model.with_defaults(with_common_names(with_tools(body)))
-    structure = await structure_from(with_defaults, schema_limits(services.settings))
+    is_checked = not isinstance(model, BridgedModel)  # an upstream enforces strict functions itself
+    limits = schema_limits(services.settings)
+    structure = await structure_from(with_defaults, limits) if is_checked else StructuredOutput()
     limit = services.settings.choices_limit
     chat_body, retrieval = await retrieve(services, with_defaults, model.vector_stores, model.meter)
     translates_paths = translate_message_paths(retrieval, body["messages"])

@@ -42,7 +42,8 @@ _HEADERS = (
     (b"accept", b"text/event-stream"),
     (b"accept-encoding", b"identity"),
 )
-# This server does not check them: an answer of another form is passed on, too.
+# This server does not check them, nor arguments of strict functions: an answer of another form is
+# passed on, too.
 _ENFORCED_BY_UPSTREAM = frozenset(
     {"response_format", "verbosity", "prompt_cache_retention", "prompt_cache_options"}
 )

@@ -15,6 +15,7 @@ from llm_backend.controllers.generation.structured_output import (
     structure_from,
 )
 from llm_backend.controllers.generation.tool_call_ids import check_items
+from llm_backend.controllers.relay.bridge.bridged_model import BridgedModel
 from llm_backend.controllers.response_items.client_tools import ClientTool
 from llm_backend.controllers.response_items.compaction_items import reading_order
 from llm_backend.controllers.response_items.input_parts import FetchedFiles, check_file_count
@@ -165,9 +166,10 @@ async def open_request(
                 readers=tools.readers,
             )
             chat_request = model.with_defaults(chat_body(body, messages, chats.fields))
-            settings = services.settings
-            structure = await structure_from(chat_request, schema_limits(settings))
-            choices_limit = settings.choices_limit
+            structure = StructuredOutput()
+            if not isinstance(model, BridgedModel):  # an upstream enforces strict functions itself
+                structure = await structure_from(chat_request, schema_limits(services.settings))
+            choices_limit = services.settings.choices_limit
             chat = await offload(
                 chat_from, chat_request, choices_limit=choices_limit, structure=structure
             )

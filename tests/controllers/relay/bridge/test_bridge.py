@@ -640,6 +640,33 @@ async def test_form_and_length_of_an_answer_are_the_upstreams_to_see_to(tmp_path
     assert response["prompt_cache_retention"] == "24h"
 
 
+async def test_arguments_of_strict_functions_are_the_upstreams_to_see_to(tmp_path):
+    strict = {**FUNCTION, "parameters": {**SCHEMA, "required": ["a"]}, "strict": True}
+    call = {**CALL, "function": {"name": "weather", "arguments": '{"b": 1}'}}
+    item = {**ITEM, "id": "fc_1", "arguments": ""}
+    said = [
+        {"type": "response.output_item.added", "output_index": 0, "item": item},
+        {"type": "response.function_call_arguments.delta", "output_index": 0, "delta": '{"b": 1}'},
+    ]
+    by_chat = FakeUpstream(answer=chat_says({"tool_calls": [call]}, reason="tool_calls"))
+    by_response = FakeUpstream(answer=response_says(*said))
+
+    async with client_of(tmp_path / "chat", by_chat, "chat") as client:
+        tools: Any = [{"type": "function", **strict}]
+        answer = await client.responses.create(model="far", input="Hi", tools=tools)
+    async with client_of(tmp_path / "responses", by_response, "responses") as client:
+        completion = await client.chat.completions.create(
+            model="far", messages=[{"role": "user", "content": "Hi"}],
+            tools=[{"type": "function", "function": strict}],
+        )  # fmt: skip
+
+    (chat,) = sent_to(by_chat, "createChatCompletion")
+    (response,) = sent_to(by_response, "createResponse")
+    assert answer.output[0].arguments == '{"b": 1}'
+    assert completion.choices[0].message.tool_calls[0].function.arguments == '{"b": 1}'
+    assert chat["tools"][0]["function"]["strict"] is response["tools"][0]["strict"] is True
+
+
 async def test_functions_in_the_old_form_are_carried_over(tmp_path):
     fake = FakeUpstream(answer=response_says(*text_events("Sunny.")))
     messages: Any = [
