@@ -2244,6 +2244,7 @@ class CreateResponse(TypedDict):
     truncation: NotRequired[Literal["auto", "disabled"] | None]
     presence_penalty: NotRequired[float | None]
     frequency_penalty: NotRequired[float | None]
+    client_metadata: NotRequired[JsonObject | None]
 
 class CreateResponseQuery(TypedDict):
     beta: NotRequired[bool]

@@ -18,12 +18,14 @@ _DEFAULTS: Mapping[str, tuple[Any, ...]] = {
     "modalities": (["text"],),
 }
 """Values that ask for the default behaviour."""
+_ABOUT_THE_CLIENT = "client_metadata"  # no other API has it
 
 
 def check_translatable(body: Mapping[str, Any], translated: Collection[str], *, other: str) -> None:
     """Raises `UnsupportedField` for a field that has an effect and is not translated."""
     for name, value in body.items():
-        if name in translated or value is None or value in _DEFAULTS.get(name, ()):
+        is_default = value is None or value in _DEFAULTS.get(name, ())
+        if name in translated or name == _ABOUT_THE_CLIENT or is_default:
             continue
         raise UnsupportedField(
             f"`{name}` is not supported by the model `{body['model']}`, which is reached through "

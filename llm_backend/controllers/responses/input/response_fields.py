@@ -20,8 +20,9 @@ SUPPORTED = {
     "top_p", "presence_penalty", "frequency_penalty", "max_output_tokens", "top_logprobs",
     "include", "store", "metadata", "background", "stream", "stream_options", "truncation",
     "service_tier", "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
-    "prompt_cache_options", "context_management", "moderation",
+    "prompt_cache_options", "context_management", "moderation", "client_metadata",
 }  # fmt: skip
+# `client_metadata` describes the client, as Codex does, and has no effect.
 # Every value of `include` is accepted: one that selects nothing of a local response has no effect.
 
 # Nested fields: the supported values, and the reason in the error message.

@@ -111,6 +111,16 @@ async def test_a_response_is_bridged_to_a_chat_and_continued(tmp_path):
     assert [message["content"] for message in again["messages"]] == ["Hi", "Hello", "And?"]
 
 
+async def test_data_about_the_client_are_left_out_of_a_chat(tmp_path):
+    fake = FakeUpstream(answer=chat_says({"content": "Hello"}))
+    data = {"client_metadata": {"x-codex-installation-id": "1"}}
+    async with client_of(tmp_path, fake, "chat") as client:
+        await client.responses.create(model="far", input="Hi", extra_body=data)
+
+    (asked,) = sent_to(fake, "createChatCompletion")
+    assert "client_metadata" not in asked
+
+
 async def test_an_answer_of_reasoning_alone_is_left_out_of_the_next_chat(tmp_path):
     fake = FakeUpstream(answer=chat_says({"reasoning_content": "Hm"}, reason="length"))
     async with client_of(tmp_path, fake, "chat") as client:

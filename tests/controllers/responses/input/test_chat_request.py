@@ -44,6 +44,10 @@ def test_an_output_follows_its_call_although_a_message_is_between_them():
     ]  # fmt: skip
 
 
+def test_data_about_the_client_are_accepted():
+    assert chat(client_metadata={"x-codex-installation-id": "1"}).messages == chat().messages
+
+
 def test_limits_and_samplers_have_the_same_meaning():
     asked = chat(max_output_tokens=7, temperature=0.5, top_p=0.9)
 
