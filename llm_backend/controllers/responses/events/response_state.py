@@ -25,7 +25,7 @@ from llm_backend.controllers.services.server_tools import (
     ToolEvent,
 )
 from llm_backend.engine.messages import TokenLogprob
-from llm_backend.errors import ApiError, InvalidRequest
+from llm_backend.errors import ApiError, InvalidRequest, RateLimited
 from llm_backend.json_types import JsonMapping, JsonObject
 
 if TYPE_CHECKING:
@@ -37,6 +37,13 @@ NO_FIELDS: Mapping[str, Any] = {}
 
 # Reasons of an incomplete response, by finish reason of the model.
 _CUT_BY = {"length": "max_output_tokens", "content_filter": "content_filter"}
+
+
+def _failure_code(error: ApiError) -> str:
+    """Returns the document's code for the error of a failed response."""
+    if isinstance(error, RateLimited):
+        return "rate_limit_exceeded"
+    return "invalid_prompt" if error.status == InvalidRequest.status else "server_error"
 
 
 def _status_of(item: JsonMapping, status: str) -> str:
@@ -181,8 +188,7 @@ class ResponseState:
         """Fails the response with this error. Returns all events but the last: see `end`."""
         events = self._close("incomplete")
         self._status = "failed"
-        code = "invalid_prompt" if error.status == InvalidRequest.status else "server_error"
-        self._end = {"error": {"code": code, "message": error.message}}
+        self._end = {"error": {"code": _failure_code(error), "message": error.message}}
         return events
 
     def mark_unstored(self) -> None:

@@ -1,5 +1,6 @@
 """Response events come in legal order and add up to the response, whatever the model says."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,7 +9,7 @@ from llm_backend.controllers.response_items.compaction_items import begin_compac
 from llm_backend.controllers.responses.events.response_state import ResponseState
 from llm_backend.controllers.services.server_tools import CallBegan, CallProgress
 from llm_backend.engine.messages import TokenLogprob
-from llm_backend.errors import Internal, ServiceUnavailable
+from llm_backend.errors import Internal, InvalidRequest, RateLimited, ServiceUnavailable
 from tests.response_events import HEAD, USAGE, check_events
 
 LOGPROB = TokenLogprob(token=1, bytes=b"a", logprob=-0.5, top=[])
@@ -68,6 +69,23 @@ def test_a_failed_response_keeps_its_output():
     assert state.end()["type"] == "response.failed"
     assert state.response["error"] == {"code": "server_error", "message": "It broke."}
     assert state.response["output"][0]["content"][0]["text"] == "so"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RateLimited("Wait."), "rate_limit_exceeded"),
+        (InvalidRequest("No."), "invalid_prompt"),
+        (ServiceUnavailable("Later."), "server_error"),
+    ],
+    ids=["limit", "prompt", "server"],
+)
+def test_a_failed_response_has_the_documents_code(error, code):
+    state = ResponseState(HEAD)
+    events = [*state.start(), *state.fail(error), state.end()]
+
+    check_events(events)
+    assert state.response["error"]["code"] == code
 
 
 def test_a_compaction_that_broke_off_is_no_output():
