@@ -1,10 +1,11 @@
 """Bridge from responses to chat completions: translates the request's body, and chunks to deltas
 (pure)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from llm_backend.backends.base import Chat, ChatDelta, ToolCall, Usage
+from llm_backend.backends.base import Chat, ChatDelta, Message, ToolCall, Usage
+from llm_backend.backends.local.media import MediaPart
 from llm_backend.controllers.relay.bridge.content import chat_content
 from llm_backend.controllers.relay.bridge.event_fields import (
     error_in_event,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
 PATH = "/chat/completions"
+SHOWN_LATER = "The image is in the next message of the user."
 
 _SAME_FIELDS = (
     "temperature", "top_p", "presence_penalty", "frequency_penalty", "service_tier", "user",
@@ -57,7 +59,7 @@ def as_chat(
     text_options = body.get("text") or {}
     fields: JsonMapping = body
     rest: JsonObject = {
-        "messages": [_bridged_message(one) for one in chat.messages if not _is_empty(one)],
+        "messages": list(_messages([one for one in chat.messages if not _is_empty(one)])),
         **{name: fields[name] for name in _SAME_FIELDS if fields.get(name) is not None},
         **_tools(chat),
         **_format(text_options.get("format") or {"type": "text"}),
@@ -85,7 +87,7 @@ def as_streamed_chat(
     return {
         **body,
         "model": model,
-        "messages": cast("Any", [_bridged_message(message) for message in chat.messages]),
+        "messages": cast("Any", list(_messages(chat.messages))),
         "stream": True,
         "stream_options": {"include_usage": True},
     }
@@ -149,6 +151,24 @@ class ChunkReader:
             if self._open != index:
                 raise UpstreamFailed("The upstream continued a tool call that is not in progress.")
             yield ToolCall(index=self._call_count - 1, arguments=arguments)
+
+
+def _messages(messages: Sequence[Message]) -> Iterator[JsonObject]:
+    """Yields the messages of the chat completion. In chat completions only the user shows images,
+    so those of outputs of tools follow in a message of the user."""
+    images: list[str | MediaPart] = []
+    for message in messages:
+        if images and message["role"] != "tool":
+            yield {"role": "user", "content": chat_content(images)}
+            images = []
+        content = message.get("content")
+        if message["role"] == "tool" and isinstance(content, list):
+            images += [part for part in content if not isinstance(part, str)]
+            texts = [part for part in content if isinstance(part, str)]
+            message = {**message, "content": "\n".join(texts) or SHOWN_LATER}
+        yield _bridged_message(message)
+    if images:
+        yield {"role": "user", "content": chat_content(images)}
 
 
 def _is_empty(message: JsonMapping) -> bool:

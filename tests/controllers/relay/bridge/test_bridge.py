@@ -12,6 +12,7 @@ import pytest
 
 from llm_backend.contract import load_document
 from llm_backend.contract.validation import Validators
+from llm_backend.controllers.relay.bridge.as_chat import SHOWN_LATER
 from tests.gateway import backend, gateway
 from tests.response_events import check_events
 from tests.strict_sdk import StrictAsyncOpenAI
@@ -319,6 +320,31 @@ async def test_images_are_carried_both_ways(tmp_path):
         shown[0],
         {"type": "input_image", "image_url": url, "detail": "low"},
     ]
+
+
+async def test_images_of_outputs_of_tools_follow_in_a_message_of_the_user(tmp_path):
+    url = "https://example.com/cat.png"
+    image = {"type": "input_image", "image_url": url, "detail": "low"}
+    text = {"type": "input_text", "text": "A cat."}
+    outputs: Any = [[text, image], [image], "none"]
+    items: Any = [
+        *({**ITEM, "call_id": f"c{index}", "arguments": "{}"} for index in range(3)),
+        *({"type": "function_call_output", "call_id": f"c{index}", "output": output}
+          for index, output in enumerate(outputs)),
+        {"role": "user", "content": "And?"},
+    ]  # fmt: skip
+    fake = FakeUpstream(answer=chat_says({"content": "A cat"}))
+    async with client_of(tmp_path, fake, "chat") as client:
+        await client.responses.create(model="far", input=items)
+
+    (asked,) = sent_to(fake, "createChatCompletion")
+    part = {"type": "image_url", "image_url": {"url": url, "detail": "low"}}
+    assert [message["role"] for message in asked["messages"]] == [
+        "assistant", "tool", "tool", "tool", "user", "user",
+    ]  # fmt: skip
+    assert [message["content"] for message in asked["messages"][1:]] == [
+        "A cat.", SHOWN_LATER, "none", [part, part], "And?",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
