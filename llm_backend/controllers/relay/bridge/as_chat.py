@@ -39,6 +39,7 @@ _TRANSLATED = frozenset(
     }
 )  # fmt: skip
 _FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
+_WHOLE = _FINISH_REASONS - {"length", "content_filter"}  # those of calls that were not cut off
 _MESSAGE_FIELDS = ("role", "content", "name", "tool_calls", "tool_call_id", "refusal")
 
 
@@ -105,6 +106,7 @@ class ChunkReader:
         self._ids: dict[int, str] = {}  # call ids by the upstream's index
         self._call_count = 0
         self._open: int | None = None  # the upstream's index of the call in progress
+        self._is_call_empty = False  # that call has no arguments yet
 
     def read(self, event: JsonMapping) -> Iterator[ChatDelta]:
         """Yields the deltas of a chunk. Raises `UpstreamFailed` for a malformed one."""
@@ -112,11 +114,11 @@ class ChunkReader:
             self.failure = error_in_event(event["error"])
             return
         for choice in objects_in(event, "choices"):
-            yield self._delta(choice)
+            yield from self._deltas(choice)
         if usage := object_in(event, "usage"):
             self.usage = _usage(usage)
 
-    def _delta(self, choice: JsonMapping) -> ChatDelta:
+    def _deltas(self, choice: JsonMapping) -> Iterator[ChatDelta]:
         if number(choice, "index"):
             raise UpstreamFailed("The upstream sent a choice that was not requested.")
         delta, reason = object_in(choice, "delta"), text(choice, "finish_reason") or None
@@ -125,10 +127,14 @@ class ChunkReader:
         reasoning = text(delta, "reasoning_content") or text(delta, "reasoning")
         content, refusal = text(delta, "content"), text(delta, "refusal")
         if reasoning or content or refusal:
+            if ends := list(self._end_call()):
+                yield ChatDelta(choice=0, tool_calls=ends)
             self._open = None
         calls = [call for one in objects_in(delta, "tool_calls") for call in self._call(one)]
+        if reason in _WHOLE:
+            calls += self._end_call()
         self.is_ended = self.is_ended or reason is not None
-        return ChatDelta(
+        yield ChatDelta(
             choice=0,
             reasoning=reasoning,
             content=content,
@@ -143,14 +149,23 @@ class ChunkReader:
         index, id, function = number(call, "index"), text(call, "id"), object_in(call, "function")
         arguments = text(function, "arguments")
         if id and self._ids.get(index) != id:
+            yield from self._end_call()
             self._ids[index], self._open = id, index
             self._call_count += 1
+            self._is_call_empty = not arguments
             name = required_text(function, "name")
             yield ToolCall(index=self._call_count - 1, id=id, name=name, arguments=arguments)
         elif arguments:
             if self._open != index:
                 raise UpstreamFailed("The upstream continued a tool call that is not in progress.")
+            self._is_call_empty = False
             yield ToolCall(index=self._call_count - 1, arguments=arguments)
+
+    def _end_call(self) -> Iterator[ToolCall]:
+        """Yields the arguments of a call that has none: clients parse them as JSON."""
+        if self._is_call_empty:
+            self._is_call_empty = False
+            yield ToolCall(index=self._call_count - 1, arguments="{}")
 
 
 def _messages(messages: Sequence[Message]) -> Iterator[JsonObject]:

@@ -230,6 +230,22 @@ async def test_a_response_calls_tools_by_a_chat(tmp_path):
     assert second.output_text == "Sunny."
 
 
+async def test_a_call_without_arguments_has_an_empty_object(tmp_path):
+    function = {"name": "weather", "arguments": ""}
+    calls = [{"index": index, "id": f"c{index}", "function": function} for index in range(2)]
+    deltas = [{"tool_calls": [call]} for call in calls]
+    tools: Any = [{"type": "function", "strict": False, **FUNCTION}]
+    fake = FakeUpstream(answer=chat_says(*deltas, {"content": "So."}, reason="tool_calls"))
+    async with client_of(tmp_path, fake, "chat") as client:
+        whole = await client.responses.create(model="far", input="Hi", tools=tools)
+        fake.answer = chat_says(*deltas, reason="length")
+        cut = await client.responses.create(model="far", input="Hi", tools=tools)
+
+    first, second, _ = whole.output
+    assert first.arguments == second.arguments == "{}"
+    assert [call.arguments for call in cut.output] == ["{}", ""]
+
+
 async def test_a_chat_is_bridged_to_a_response_and_stored(tmp_path):
     fake = FakeUpstream(answer=response_says(*text_events("Hel", "lo")))
     messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
