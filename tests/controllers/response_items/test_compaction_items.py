@@ -143,6 +143,16 @@ async def test_a_long_turn_is_cut_behind_its_calls():
     assert [one["tool_call_id"] for one in kept] == ["3"]
 
 
+async def test_a_call_is_kept_with_an_output_behind_the_question():
+    model = Model(saying(SUMMARY), saying("Owls."))
+    sent = [said("user", "Now?"), output("a", "z")]
+    await answered(model, Memory([*LONG, call("a")]), input=sent)
+
+    assert [message["role"] for message in model.asked[-1].messages[1:]] == [
+        "assistant", "tool", "user",
+    ]  # fmt: skip
+
+
 async def test_messages_of_the_system_stay():
     rule = said("developer", "Be kind.")
     model = Model(saying(SUMMARY), saying("Owls."))

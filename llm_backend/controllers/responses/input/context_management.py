@@ -112,13 +112,13 @@ async def _count_kept_items(
 
 def _last_turn(items: Sequence[Item]) -> int:
     """Returns where the current turn begins: at the first of the last messages in a row that are
-    not the assistant's; 0 if there are none."""
+    not the assistant's, or before a call whose output follows them; 0 if there are none."""
     index = len(items)
     while index and not _is_input_message(items[index - 1]):
         index -= 1
     while index > 1 and _is_input_message(items[index - 2]):
         index -= 1
-    return max(0, index - 1)
+    return max((cut for cut in between_calls(items) if cut < index), default=0)
 
 
 def _last_cut(items: Sequence[Item]) -> int:

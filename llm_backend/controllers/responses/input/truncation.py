@@ -26,7 +26,9 @@ async def truncate(
         return await resolved.without_oldest(start).chat_after(output)
 
     items = [*resolved.items, *output]
-    start = await find_first_fitting(model, chat_from, _turns(items), between_calls(items))
+    cuts = between_calls(items)
+    turns = sorted({*cuts} & {*_turns(items)})
+    start = await find_first_fitting(model, chat_from, turns, cuts)
     return resolved if start is None else resolved.without_oldest(start)
 
 
@@ -40,16 +42,27 @@ def _turns(items: Sequence[Item]) -> list[int]:
 
 
 def between_calls(items: Sequence[Item]) -> list[int]:
-    """Returns the indices before which items can be cut without parting an output from its call."""
+    """Returns the indices before which items can be cut without parting an output from its call. An
+    approved call that has not been run yet will have its output after all items."""
     call_indices: dict[str, int] = {}
+    waiting: set[str] = set()  # requests for approval of such calls
     # Index of the earliest call whose output has this index or a later one.
     first = [len(items)] * len(items)
     for index, item in enumerate(items):
-        call_id = item.get("call_id")
-        if call_id and item["type"].endswith("_output"):
+        request_id = item.get("approval_request_id")
+        call_id = item["id"] if item["type"] == "mcp_approval_request" else item.get("call_id")
+        if request_id:
+            first[index] = call_indices.get(request_id, index)
+            if item.get("approve"):
+                waiting.add(request_id)
+            else:
+                waiting.discard(request_id)
+        elif call_id and item["type"].endswith("_output"):
             first[index] = call_indices.get(call_id, index)
         elif call_id:
             call_indices[call_id] = index
+    if waiting:
+        first[-1] = min(first[-1], *(call_indices.get(id, len(items)) for id in waiting))
     for index in range(len(items) - 2, -1, -1):
         first[index] = min(first[index], first[index + 1])
     return [index for index in range(1, len(items)) if first[index] >= index]

@@ -11,7 +11,7 @@ from llm_backend.controllers.generation.structured_output import StructuredOutpu
 from llm_backend.controllers.response_items.items import stored_form
 from llm_backend.controllers.responses.input.chat_request import chat_messages
 from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest
-from llm_backend.controllers.responses.input.truncation import truncate
+from llm_backend.controllers.responses.input.truncation import between_calls, truncate
 from llm_backend.controllers.services.server_tools import OpenTools
 from tests.controllers.responses.scripted import Model
 
@@ -87,6 +87,35 @@ async def test_a_long_turn_is_cut_between_its_calls():
     first, *_ = (await fitted.chat_after(())).messages
     assert first["role"] == "assistant"
     assert fitted.truncated_items % 2 == 1
+
+
+async def test_a_message_between_a_call_and_its_output_begins_no_cut():
+    items = [said("user", "x" * 50), call("a"), said("user", "y"), output("a", "z")]
+    fitted = await truncate(model(40), question(items))
+
+    assert fitted.truncated_items == 1
+
+
+REQUEST = {"type": "mcp_approval_request", "id": "mcpr_1"}
+MCP_CALL = {"type": "mcp_call", "id": "mcp_1", "approval_request_id": "mcpr_1"}
+
+
+def approval(approve):
+    return {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": approve}
+
+
+@pytest.mark.parametrize(
+    ("rest", "cuts"),
+    [
+        ([approval(True), TURNS[0], MCP_CALL, TURNS[0]], [1, 5]),
+        ([approval(True), TURNS[0]], [1]),
+        ([approval(False), TURNS[0]], [1, 3]),
+        ([TURNS[0]], [1, 2]),
+    ],
+    ids=["called", "approved", "refused", "unanswered"],
+)
+def test_cuts_separate_no_call_from_its_approval(rest, cuts):
+    assert between_calls([TURNS[0], REQUEST, *rest]) == cuts
 
 
 async def test_a_request_that_cannot_fit_is_unchanged():
