@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self
 
 from llm_backend import exact_json
-from llm_backend.store import Events
+from llm_backend.store import Events, LeaseLost
 
 # Pause between writes, for at most twenty batches to a follower, and commits, in a second.
 PAUSE_S = 0.05
@@ -24,7 +24,8 @@ def as_lines(events: Sequence[Mapping[str, Any]]) -> Events:
 
 class EventLog:
     """Buffers events and stores them by `append` in the background. A failed write is raised by
-    the next `add`, or at the exit; it is logged if the exit has another error."""
+    the next `add`, or at the exit; it is logged if the exit has another error, unless the response
+    was cancelled or deleted."""
 
     def __init__(self, append: Callable[[Events], Awaitable[None]]) -> None:
         self._append = append
@@ -44,6 +45,8 @@ class EventLog:
             return
         if error is None:
             raise failure
+        if isinstance(failure, LeaseLost):
+            return  # the response was cancelled or deleted
         log.error("response_events_not_stored", extra={"reason": str(failure)})
 
     def add(self, events: Sequence[Mapping[str, Any]]) -> None:
