@@ -83,8 +83,7 @@ class ResolvedRequest:
         return await offload(self._chat_after, output)
 
     def _chat_after(self, output: Sequence[Mapping[str, Any]]) -> Chat:
-        items = [*self.items, *output][self.truncated_items :]
-        messages = self._messages(items)
+        messages = self._messages([*self.items, *output], self.truncated_items)
         with_passages = messages if self.retrieval is None else self.retrieval.add_to(messages)
         return replace(self.chat, messages=flatten_messages(with_passages))
 
@@ -115,9 +114,17 @@ class ResolvedRequest:
         retrieved = [] if self.retrieval is None else self.retrieval.annotations(text)
         return [*self.tools.annotations(text), *retrieved]
 
-    def _messages(self, items: Sequence[Mapping[str, Any]]) -> list[JsonObject]:
+    def _messages(self, items: Sequence[Mapping[str, Any]], start: int = 0) -> list[JsonObject]:
+        """Returns the messages of the items from `start` on. Errors name those of the input by
+        their index, unless the first of them are left out."""
+        context_end = len(self.context_items)
+        is_input_whole = start <= context_end
         return chat_messages(
-            self.body, items, (), leading_messages=self.leading_messages, readers=self.tools.readers
+            self.body,
+            items[start:context_end] if is_input_whole else items[start:],
+            items[context_end:] if is_input_whole else (),
+            leading_messages=self.leading_messages,
+            readers=self.tools.readers,
         )
 
     def without_oldest(self, count: int) -> "ResolvedRequest":

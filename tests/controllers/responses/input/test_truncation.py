@@ -118,6 +118,22 @@ def test_cuts_separate_no_call_from_its_approval(rest, cuts):
     assert between_calls([TURNS[0], REQUEST, *rest]) == cuts
 
 
+@pytest.mark.parametrize(
+    ("context_count", "truncated", "path"),
+    [(1, 0, "input[1]"), (1, 1, "input[1]"), (0, 1, "input")],
+)
+async def test_paths_in_the_input_outlast_a_new_chat(context_count, truncated, path):
+    image = {"type": "input_image", "image_url": "data:,", "detail": "auto"}
+    items = [said("user", "x"), said("user", "y"), said("user", [image])]
+    asked = dataclasses.replace(
+        question(items[:2]), items=items, context_items=items[:context_count],
+        truncated_items=truncated,
+    )  # fmt: skip
+
+    (shown,) = (await asked.chat_after(())).messages[-1]["content"]
+    assert shown.param == f"{path}.content[0].image_url"
+
+
 async def test_a_request_that_cannot_fit_is_unchanged():
     fitted = await truncate(model(10), question(TURNS))
 
