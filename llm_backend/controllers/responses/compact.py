@@ -1,4 +1,4 @@
-"""Compaction of a conversation to its user messages and a summary of the rest.
+"""Compaction of a conversation to the messages of system and user and a summary of the rest.
 
 The model itself writes the summary. A `compaction` item holds it, and any later response reads that
 item as an assistant's message.
@@ -37,6 +37,8 @@ from llm_backend.json_types import without_nulls
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
+_KEPT_ROLES = ("system", "developer", "user")
+
 
 async def compactconversation(services: Services, request: ApiRequest) -> Response:
     """`POST /responses/compact`"""
@@ -54,13 +56,13 @@ async def _compact(
         summary, usage = await cancel_on_disconnect(request, _summarize(model, resolved))
     items = [*resolved.context_items, *resolved.input_items]
     read = [items[index] for index in reading_order(items)]
-    users = [without_fetched(item) for item in read if item.get("role") == "user"]
+    kept = [without_fetched(item) for item in read if item.get("role") in _KEPT_ROLES]
     compaction = compaction_item(Compaction(summary=summary))
     answer: api.CompactResource = {
         "id": f"resp_{uuid.uuid4().hex}",
         "object": "response.compaction",
         "created_at": int(time.time()),
-        "output": cast("Any", [*users, compaction]),
+        "output": cast("Any", [*kept, compaction]),
         "usage": usage_object(usage),
     }
     return JsonResponse(answer)

@@ -763,6 +763,18 @@ async def test_an_upstreams_refusal_keeps_code_and_retry_after(tmp_path, wire):
     assert refused.value.response.headers["retry-after"] == "7"
 
 
+async def test_compaction_keeps_messages_of_the_system_and_of_the_user(tmp_path):
+    roles: Any = ["system", "developer", "user", "assistant", "user"]
+    items: Any = [{"role": role, "content": "Hi"} for role in roles]
+    fake = FakeUpstream(answer=chat_says({"content": "Hello"}))
+    async with client_of(tmp_path, fake, "chat") as client:
+        short: Any = await client.responses.compact(model="far", input=items)
+
+    *messages, summary = short.output
+    assert [message.role for message in messages] == ["system", "developer", "user", "user"]
+    assert summary.type == "compaction"
+
+
 async def test_conversations_and_compaction_work_with_upstreams_that_serve_only_chats(tmp_path):
     fake = FakeUpstream(answer=chat_says({"content": "Hello"}))
     async with client_of(tmp_path, fake, "chat") as client:
