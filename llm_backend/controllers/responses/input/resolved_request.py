@@ -57,11 +57,11 @@ class ModelDefaults(Protocol):
 class ResolvedRequest:
     """Resolved request of one response. `input_items` are the items of its input, and
     `context_items` those of the conversation. `items` are all of them with file contents, as models
-    read them; the chat leaves out the oldest `truncated_items`. `leading_messages` come before the
-    items. `structure` validates a whole answer. `client_tools` are the client's tools by their
-    names in the chat. `tool_indices` has, for each tool of the chat, its index in the body.
-    `allowed_names` are the functions that may be called. `retrieval` holds passages from the
-    model's own vector stores."""
+    read them; the chat leaves out the oldest `truncated_items` after the instructions at their
+    beginning. `leading_messages` come before the items. `structure` validates a whole answer.
+    `client_tools` are the client's tools by their names in the chat. `tool_indices` has, for each
+    tool of the chat, its index in the body. `allowed_names` are the functions that may be called.
+    `retrieval` holds passages from the model's own vector stores."""
 
     body: "api.CreateResponse"
     leading_messages: Sequence[JsonObject]
@@ -114,21 +114,33 @@ class ResolvedRequest:
         retrieved = [] if self.retrieval is None else self.retrieval.annotations(text)
         return [*self.tools.annotations(text), *retrieved]
 
-    def _messages(self, items: Sequence[Mapping[str, Any]], start: int = 0) -> list[JsonObject]:
-        """Returns the messages of the items from `start` on. Errors name those of the input by
-        their index, unless the first of them are left out."""
-        context_end = len(self.context_items)
-        is_input_whole = start <= context_end
+    @property
+    def instructions_count(self) -> int:
+        """Number of messages with instructions before all other items."""
+        others = (
+            index
+            for index, item in enumerate(self.items)
+            if item["type"] != "message" or item["role"] not in ("system", "developer")
+        )
+        return next(others, len(self.items))
+
+    def _messages(self, items: Sequence[Mapping[str, Any]], left_out: int = 0) -> list[JsonObject]:
+        """Returns the messages of the items, without the oldest `left_out` after the instructions.
+        Errors name items of the input by their index, unless some of these are left out."""
+        begin, context_end = self.instructions_count, len(self.context_items)
+        kept = [*items[:begin], *items[begin + left_out :]]
+        is_input_whole = not left_out or begin + left_out <= context_end
+        input_begin = context_end - left_out if is_input_whole else len(kept)
         return chat_messages(
             self.body,
-            items[start:context_end] if is_input_whole else items[start:],
-            items[context_end:] if is_input_whole else (),
+            kept[:input_begin],
+            kept[input_begin:],
             leading_messages=self.leading_messages,
             readers=self.tools.readers,
         )
 
     def without_oldest(self, count: int) -> "ResolvedRequest":
-        """Returns a copy whose chat leaves out the oldest `count` items."""
+        """Returns a copy whose chat leaves out the oldest `count` items after the instructions."""
         return replace(self, truncated_items=count)
 
 

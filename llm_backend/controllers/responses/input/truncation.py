@@ -14,22 +14,25 @@ async def truncate(
     """Returns the request without its oldest items, as few of them as make room for `output`;
     unchanged if it fits or `truncation` is not `auto`.
 
-    Cuts before user messages are tried first; if none of them is enough, any cut that does not
-    separate a call from its output. A request that cannot fit is unchanged: the model refuses it.
+    Instructions at the beginning stay. Cuts before user messages are tried first; if none of them
+    is enough, any cut that does not separate a call from its output. A request that cannot fit is
+    unchanged: the model refuses it.
     """
     if resolved.body.get("truncation") != "auto":
         return resolved
     if await fits(model, await resolved.chat_after(output)):
         return resolved
 
+    kept = resolved.instructions_count
+
     async def chat_from(start: int) -> Chat:
-        return await resolved.without_oldest(start).chat_after(output)
+        return await resolved.without_oldest(start - kept).chat_after(output)
 
     items = [*resolved.items, *output]
-    cuts = between_calls(items)
+    cuts = [cut for cut in between_calls(items) if cut > kept]
     turns = sorted({*cuts} & {*_turns(items)})
     start = await find_first_fitting(model, chat_from, turns, cuts)
-    return resolved if start is None else resolved.without_oldest(start)
+    return resolved if start is None else resolved.without_oldest(start - kept)
 
 
 def _turns(items: Sequence[Item]) -> list[int]:

@@ -65,6 +65,16 @@ async def test_truncation_drops_whole_turns_from_the_oldest():
     ]  # fmt: skip
 
 
+async def test_instructions_at_the_beginning_are_not_truncated():
+    rules = [said("system", "Be kind."), said("developer", "Be brief.")]
+    fitted = await truncate(model(111), question([*rules, *TURNS]))
+
+    assert fitted.truncated_items == 4
+    assert [one["content"] for one in (await fitted.chat_after(())).messages] == [
+        "Be kind.", "Be brief.", "x" * 20, "x" * 20, "y" * 20,
+    ]  # fmt: skip
+
+
 async def test_nothing_is_truncated_by_default():
     asked = question(TURNS, truncation="disabled")
 
@@ -120,7 +130,7 @@ def test_cuts_separate_no_call_from_its_approval(rest, cuts):
 
 @pytest.mark.parametrize(
     ("context_count", "truncated", "path"),
-    [(1, 0, "input[1]"), (1, 1, "input[1]"), (0, 1, "input")],
+    [(0, 0, "input[2]"), (1, 0, "input[1]"), (1, 1, "input[1]"), (0, 1, "input")],
 )
 async def test_paths_in_the_input_outlast_a_new_chat(context_count, truncated, path):
     image = {"type": "input_image", "image_url": "data:,", "detail": "auto"}
