@@ -129,9 +129,10 @@ class ToolLoop:
                 async with aclosing(self._generate_with_summaries()) as deltas:
                     async for delta in deltas:
                         yield delta if isinstance(delta, SummaryText) else calls.collect(delta)
-                if self.reason in ("length", "content_filter") or not calls.calls:
+                pending = [call for call in calls.calls if self._may_be_called(call)]
+                if self.reason in ("length", "content_filter") or not pending:
                     return
-                pending, is_clients_turn = calls.calls, calls.has_client_calls
+                is_clients_turn = calls.has_client_calls
                 is_choice_met = True
                 yield RoundEnded()
             async with aclosing(self._run_calls(pending)) as events:
@@ -198,6 +199,13 @@ class ToolLoop:
             async with aclosing(self._tools.run(call)) as events:
                 async for event in events:
                     yield event
+
+    def _may_be_called(self, call: ServerCall) -> bool:
+        """True if the model is shown the function in this round, and is allowed to call it. Models
+        of upstreams also call functions of earlier rounds and responses; such a call is ignored."""
+        names = self._resolved.allowed_names
+        is_shown = any(tool["function"]["name"] == call.name for tool in self._chat.tools)
+        return is_shown and (names is None or call.name in names)
 
     def _meets_choice(self, call: ServerCall) -> bool:
         """True if the call is one of those that the tool choice allows."""

@@ -215,6 +215,30 @@ async def test_the_model_has_no_tool_after_the_last_call(limit, fields):
     assert response["status"] == "completed"
 
 
+async def test_tool_loop_ends_at_a_call_beyond_the_limit():
+    kind, model = LookupKind(), Model(calling("lookup"), calling("lookup"), saying())
+    response = await whole(kind, model, max_tool_calls=1)
+
+    assert (len(kind.ran), len(model.asked)) == (1, 2)
+    assert response["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        "none",
+        {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "mine"}]},
+    ],
+    ids=["none", "allowed_tools"],
+)
+async def test_tool_loop_runs_no_call_of_a_tool_that_may_not_be_called(choice):
+    kind, model = LookupKind(), Model(calling("lookup"), saying())
+    response = await whole(kind, model, tools=[CLIENTS, TOOL], tool_choice=choice)
+
+    assert (kind.ran, len(model.asked)) == ([], 1)
+    assert response["status"] == "completed"
+
+
 @pytest.mark.parametrize(
     ("choice", "must_call", "names"),
     [
