@@ -16,6 +16,7 @@ from llm_backend.app import App
 from llm_backend.backends.upstream.websockets import CloseReason
 from llm_backend.controllers.websockets.response_socket import _ResponseConnection
 from llm_backend.controllers.websockets.stream_queues import StreamQueues
+from llm_backend.controllers.websockets.unstored_responses import UnstoredResponses
 from llm_backend.settings import load_settings
 from tests.upstream import serving
 
@@ -30,6 +31,7 @@ class Upstream:
 
     def __init__(self) -> None:
         self.asked: list[dict] = []
+        self.events = EVENTS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = b""
@@ -38,7 +40,9 @@ class Upstream:
             if not message["more_body"]:
                 break
         self.asked.append(json.loads(body))
-        text = "".join(f"data: {json.dumps(event)}\n\n" for event in EVENTS) + "data: [DONE]\n\n"
+        text = (
+            "".join(f"data: {json.dumps(event)}\n\n" for event in self.events) + "data: [DONE]\n\n"
+        )
         await Response(text, media_type="text/event-stream")(scope, receive, send)
 
 
@@ -85,6 +89,59 @@ async def test_a_message_that_cannot_be_sent_on_is_refused_and_the_next_one_is_n
     assert [one["input"] for one in far.asked] == ["Hi"]
 
 
+def completed(id: str, *output: dict) -> dict:
+    return {
+        "type": "response.completed", "sequence_number": 0,
+        "response": {"id": id, "output": output},
+    }  # fmt: skip
+
+
+async def test_a_response_that_is_not_stored_is_continued_on_its_connection(tmp_path):
+    said = {"type": "message", "role": "assistant", "content": [], "id": "m"}
+    hidden = {"type": "reasoning", "id": "rs", "summary": []}
+    async with connected(tmp_path) as (far, socket):
+        for number, (previous, store) in enumerate(
+            [("stored", False), ("r0", False), ("r1", True), ("r2", None), ("r0", True)]
+        ):
+            far.events = [completed(f"r{number}", hidden, {**said, "id": f"m{number}"})]
+            await socket.send_json(
+                {"type": "response.create", "model": "gpt", "input": f"Question {number}",
+                 "previous_response_id": previous, "store": store}
+            )  # fmt: skip
+            await socket.receive_json()
+
+    def question(number: int) -> dict:
+        return {"type": "message", "role": "user", "content": f"Question {number}"}
+
+    first, second = [question(0), {**said, "id": "m0"}], [question(1), {**said, "id": "m1"}]
+    assert [(one["previous_response_id"], one["input"]) for one in far.asked] == [
+        ("stored", "Question 0"),
+        ("stored", [*first, question(1)]),
+        ("stored", [*first, *second, question(2)]),
+        ("r2", "Question 3"),
+        ("stored", [*first, question(4)]),
+    ]
+
+
+def test_malformed_responses_are_not_kept():
+    responses = UnstoredResponses(limit_bytes=200)
+    for response in (None, {}, {"id": 1, "output": []}, {"id": "r", "output": None}):
+        event = json.dumps({"type": "response.completed", "response": response})
+        responses.add(b'{"previous_response_id": null}', event)
+
+    assert not responses.may_continue(b'{"previous_response_id": "r"}')
+
+
+def test_oldest_unstored_responses_are_forgotten_first():
+    responses = UnstoredResponses(limit_bytes=200)
+    for number in range(3):
+        body = json.dumps({"input": [{"role": "user", "content": "x" * 50}]}).encode()
+        responses.add(body, json.dumps(completed(f"r{number}")))
+    bodies = [json.dumps({"previous_response_id": f"r{number}"}).encode() for number in range(3)]
+
+    assert [responses.expand(body) == body for body in bodies] == [True, False, False]
+
+
 class SilentClient:
     """Client that sends nothing after its first message."""
 
@@ -107,7 +164,8 @@ async def test_a_connection_is_idle_from_the_end_of_its_last_answer():
     ended_at_s: list[float] = []
     queues = StreamQueues(streams_limit=1, waiting_limit=1, waiting_limit_bytes=1)
     client: Any = SilentClient()
-    connection = _ResponseConnection(client, cast(Any, None), [], queues, limits=cast(Any, None))
+    nothing = cast(Any, None)
+    connection = _ResponseConnection(client, nothing, [], queues, nothing, limits=nothing)
     queues.add(None, answer, 1)
     async with asyncio.timeout(30):
         await connection.run(idle_timeout_s=0.4)

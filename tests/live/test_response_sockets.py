@@ -46,6 +46,27 @@ def told(socket, *sent):
     return events
 
 
+def test_unstored_responses_are_continued_on_their_connection_only(server):
+    turns, previous = [], None
+    with connect(url(server)) as socket:
+        for text in ("Hello!", "Who are you?"):
+            turn = {**HELLO, "store": False, "input": text, "previous_response_id": previous}
+            turns.append(told(socket, turn)[-1]["response"])
+            previous = turns[-1]["id"]
+    client = openai.OpenAI(base_url=server.base_url, api_key="unused")
+    echoed = client.responses.create(
+        model="builtin", temperature=0, store=False,
+        input=[{"role": "user", "content": "Hello!"}, *turns[0]["output"],
+               {"role": "user", "content": "Who are you?"}],
+    )  # fmt: skip
+    with connect(url(server)) as socket:
+        (elsewhere,) = told(socket, {**HELLO, "previous_response_id": turns[0]["id"]})
+
+    assert turns[1]["output"][0]["content"][0]["text"] == echoed.output_text
+    assert turns[1]["usage"]["input_tokens"] == echoed.usage.input_tokens
+    assert elsewhere["error"]["code"] == "previous_response_not_found"
+
+
 def test_steering_is_refused_by_name_and_its_input_handed_back(server):
     steer = {"type": "response.steer", "previous_response_id": "resp_1", "input": "Shorter!"}
     with connect(url(server)) as socket:

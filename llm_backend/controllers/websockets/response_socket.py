@@ -34,6 +34,7 @@ from llm_backend.controllers.realtime.client_events import unsupported_event_err
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.websockets.client_socket import GOING_AWAY, ClientSocket
 from llm_backend.controllers.websockets.stream_queues import StreamQueues
+from llm_backend.controllers.websockets.unstored_responses import UnstoredResponses, is_unstored
 from llm_backend.error_bodies import error_body
 from llm_backend.errors import ApiError, ClientGone, Internal, InvalidRequest
 from llm_backend.json_types import JsonObject
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 
 PATH = "/v1/responses"
 _STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")  # pattern of the document
+_LAST_EVENT = re.compile(r'"response\.(completed|incomplete)"')
 _MESSAGE_FIELDS = ("type", "stream_id", "stream")
 _STEERING_FIELDS = frozenset({"type", "previous_response_id", "input"})
 _STEERING_MESSAGE = (
@@ -65,7 +67,12 @@ async def serve_responses(services: Services, socket: WebSocket, app: ASGIApp) -
     )
     async with ClientSocket(socket) as client:
         connection = _ResponseConnection(
-            client, app, _headers(socket, protocols), queues, limits=json_limits(settings)
+            client,
+            app,
+            _headers(socket, protocols),
+            queues,
+            UnstoredResponses(settings.body_limit_bytes),
+            limits=json_limits(settings),
         )
         try:
             await connection.run(settings.socket_idle_timeout_s)
@@ -87,6 +94,7 @@ class _ResponseConnection:
         app: ASGIApp,
         headers: Headers,
         queues: StreamQueues,
+        unstored: UnstoredResponses,
         *,
         limits: BodyLimits,
     ) -> None:
@@ -95,6 +103,7 @@ class _ResponseConnection:
         self._app = app
         self._headers = headers
         self._queues = queues
+        self._unstored = unstored
         self._sending = asyncio.Lock()  # one of the concurrent streams sends at a time
 
     async def run(self, idle_timeout_s: float) -> None:
@@ -127,12 +136,18 @@ class _ResponseConnection:
                 await self._send_event(refuse_steering(event), stream_id)
                 return
             body = await offload(_body, event)
-            self._queues.add(stream_id, partial(self._answer, stream_id, body), len(body))
+            answer = partial(self._answer, stream_id, body, is_kept=is_unstored(event))
+            self._queues.add(stream_id, answer, len(body))
         except ApiError as error:
             await self._send_event(_error_message(error), stream_id)
 
-    async def _answer(self, stream_id: str | None, body: bytes) -> None:
+    async def _answer(self, stream_id: str | None, body: bytes, *, is_kept: bool) -> None:
+        """Sends the events of a response, which is kept for the requests that continue it if no
+        other part of the server stores it."""
         try:
+            REQUEST_BYTES.set(len(body))
+            if self._unstored.may_continue(body):
+                body = await offload(self._unstored.expand, body)
             async with open_exchange(self._app, PATH, self._headers, body) as answer:
                 if answer.status >= 400:
                     error_event = _ws_error(await answer.error())
@@ -140,6 +155,8 @@ class _ResponseConnection:
                     return
                 async with aclosing(answer.events()) as events:
                     async for data in events:
+                        if is_kept and _LAST_EVENT.search(data, 0, 64):
+                            await offload(self._unstored.add, body, data)
                         await self._pass_on(data, stream_id)
         except ClientGone:
             return
