@@ -16,6 +16,7 @@ from llm_backend.engine.llama import LlamaLog, LlamaModel, cells
 from llm_backend.engine.llama.cell_memory import CellMemory
 from llm_backend.engine.llama.cpu_buffers import Buffer, NativeLibrary
 from tests.engine.fakes import load_command
+from tests.engine.gguf_models import write_windowed
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux promises the zeros")
 
@@ -31,9 +32,8 @@ def opened(tiny_llama) -> Iterator[Opened]:
     log, models = LlamaLog(), []
 
     def opened(**fields: object) -> LlamaModel:
-        models.append(
-            LlamaModel(load_command(model_path=tiny_llama, batch_tokens=512, **fields), log)
-        )
+        fields = {"model_path": tiny_llama, "batch_tokens": 512, **fields}
+        models.append(LlamaModel(load_command(**fields), log))
         return models[-1]
 
     yield opened
@@ -152,3 +152,20 @@ def test_copies_of_short_slots_touch_used_cells_only(opened):
 
     assert resident_bytes() - before < 64 * 4096 * CELL_BYTES / 8
     assert native.llama_memory_seq_pos_max(model._memory, 63) == 127
+
+
+def test_slot_that_has_lost_the_window_before_a_position_is_not_truncated(opened, tmp_path):
+    """Shared cells that a sliding window has left are given to other slots."""
+    path = write_windowed(tmp_path / "windowed.gguf")
+    model = opened(model_path=path, slots=3, context_tokens=512, kv_unified=True)
+    tokens = [5 + number % 200 for number in range(300)]
+    read(model, 0, [9] * 100)
+    read(model, 1, tokens)
+    model.truncate(0, 0)
+    read(model, 2, [7] * 150)
+    model.copy(1, 0)
+
+    assert not model.truncate(1, 60)
+    assert not model.truncate(0, 60)
+    assert model.truncate(1, 290)
+    assert np.allclose(logits(model, 1, 290), fresh(model, tokens[:290]), atol=0.05)

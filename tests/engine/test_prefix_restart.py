@@ -87,12 +87,10 @@ def test_state_of_a_sliding_window_model_is_not_saved(opened, tmp_path):
     file = write_windowed(tmp_path / "windowed.gguf")
     first, second = opened(file), opened(file)
     read(first, 0, TOKENS)
-    restored = second.restore(0, first.state(0), len(TOKENS))
-    cut = first.truncate(0, 60), second.truncate(0, 60)
 
-    assert restored
-    assert cut == (True, True)
-    assert not np.allclose(logits(second, 0, 60), logits(first, 0, 60), atol=0.1)
+    assert second.restore(0, first.state(0), len(TOKENS))
+    assert first.truncate(0, 60)
+    assert not second.truncate(0, 60)  # the state lacks the cells before the window
     assert not first.can_save_states
 
 

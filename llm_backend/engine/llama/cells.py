@@ -37,7 +37,10 @@ class Cells:
     With `copies_only_used_cells`, only the used cells of a slot are copied if they are fewer than
     half, so that the memory of the others is not touched. With `has_snapshots`, the native code
     keeps snapshots of recurrent states. Its own copy after a rollback would hold the state before
-    the rollback, so a copy saves and restores the state instead."""
+    the rollback, so a copy saves and restores the state instead.
+
+    Layers with a sliding `window` see that many tokens, 0 if there are none. If slots share their
+    cells, the native code gives those that have left the window of a slot's end to other slots."""
 
     def __init__(
         self,
@@ -46,18 +49,22 @@ class Cells:
         *,
         copies_only_used_cells: bool,
         has_snapshots: bool = False,
+        window: int = 0,
     ) -> None:
         self._context = context
         self._memory = memory
         self._slot_cells = native.llama_n_ctx_seq(context)  # cells of a slot
         self._copies_only_used_cells = copies_only_used_cells
         self._has_snapshots = has_snapshots
+        self._window = window
         self._is_separate = self._slot_cells < native.llama_n_ctx(context)
         self._is_copy_pending = False
 
     def truncate(self, slot: int, position: int) -> bool:
         """Removes the cells of a slot from `position` on. Returns False, and changes nothing, if
         this state cannot be truncated. Position 0, which empties the slot, never fails."""
+        if position and self._has_lost_window(slot, position):
+            return False
         return bool(native.llama_memory_seq_rm(self._memory, slot, position, -1))
 
     def copy(self, source: int, target: int) -> None:
@@ -99,6 +106,12 @@ class Cells:
             return True
         self.truncate(slot, 0)
         return False
+
+    def _has_lost_window(self, slot: int, position: int) -> bool:
+        """True if the token at `position` would see tokens whose cells are another slot's now."""
+        first_seen = max(0, position - self._window + 1)
+        first_held = int(native.llama_memory_seq_pos_min(self._memory, slot))
+        return self._window > 0 and first_held > first_seen
 
     def _write(self, slot: int, state: NDArray[np.uint8]) -> bool:
         """Writes a state into an empty slot. Returns True if the native code has read all of it."""

@@ -96,6 +96,8 @@ class LlamaModel:
             self._memory,
             copies_only_used_cells=self.copies_only_used_cells,
             has_snapshots=self.rollback_tokens > 0,
+            # a recurrent state continues from its end only, before which the window is whole
+            window=0 if self._has_state else native.llama_model_n_swa(self._model),
         )
         self._batch = NativeBatch(self.batch_tokens)
         self.projector = self._projector()
@@ -344,11 +346,15 @@ class LlamaModel:
     def copies_only_used_cells(self) -> bool:
         """True if `copy` copies only the used cells of a slot when they are few, to touch less
         memory. That needs cells in CPU memory, separate for each slot, and no recurrent state."""
-        model, config = self._model, self._config
-        has_state = native.llama_model_is_recurrent(model) or native.llama_model_is_hybrid(model)
-        is_whole = not has_state and native.llama_model_n_swa(model) == 0
-        is_shared = config.kv_unified or computes_on_gpu(config)
+        is_whole = not self._has_state and native.llama_model_n_swa(self._model) == 0
+        is_shared = self._config.kv_unified or computes_on_gpu(self._config)
         return self._cell_memory.is_lazy and is_whole and not is_shared
+
+    @property
+    def _has_state(self) -> bool:
+        """True if the model has a recurrent state."""
+        is_recurrent = native.llama_model_is_recurrent(self._model)
+        return bool(is_recurrent or native.llama_model_is_hybrid(self._model))
 
     def _projector(self) -> NativeProjector | None:
         if self._config.projector_path is None:
