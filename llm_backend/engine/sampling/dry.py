@@ -11,7 +11,9 @@ the same token followed, and makes the others zero: one vector operation, withou
 """
 
 import math
+from bisect import bisect_left
 from collections import abc
+from itertools import accumulate
 
 import numpy as np
 
@@ -42,10 +44,7 @@ class DryPenalty:
         self._lengths = np.zeros(self._count + _SPARE_TOKENS, dtype=np.intp)
         self._lengths[: self._count] = _repetitions(tokens)
         self._breakers = _Breakers(sampling.dry_sequence_breakers, token_bytes)
-        self._after_breaker = 0  # the position after the last breaker
-        for index, token in enumerate(tokens, start=1):
-            if self._breakers.append(token):
-                self._after_breaker = index
+        self._after_breaker = self._breakers.begin(tokens)  # the position after the last breaker
 
     @staticmethod
     def is_wanted(sampling: Sampling) -> bool:
@@ -104,6 +103,16 @@ class _Breakers:
         self._token_bytes = token_bytes
         self._tail = b""  # the text's end, one byte too short for the longest breaker
         self._tail_bytes = max(map(len, self._breakers), default=1) - 1
+
+    def begin(self, tokens: list[int]) -> int:
+        """Begins the text with `tokens`. Returns the number of tokens up to the last one in which
+        a breaker ends, 0 if there is none."""
+        pieces = [self._token_bytes(token) for token in tokens]
+        text = b"".join(pieces)
+        self._tail = text[max(0, len(text) - self._tail_bytes) :]
+        starts = [(text.rfind(breaker), len(breaker)) for breaker in self._breakers]
+        end = max((start + length for start, length in starts if start >= 0), default=0)
+        return bisect_left(list(accumulate(map(len, pieces))), end) + 1 if end else 0
 
     def append(self, token: int) -> bool:
         """Appends `token`; returns True if a breaker ends in it."""
