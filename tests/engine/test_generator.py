@@ -21,6 +21,7 @@ from tests.engine.fakes import (
     END,
     LETTERS,
     FakeModel,
+    FakeVocabulary,
     Outbox,
     SlowVocabulary,
     generate,
@@ -113,6 +114,22 @@ def test_generator_computes_the_prompt_of_several_answers_once():
 
     assert bench.model.computed_tokens == len(prompt) + 3
     assert [bench.text("1", index) for index in range(4)] == [greedy(prompt, 1)] * 4
+
+
+def test_answer_that_waits_for_a_slot_has_read_no_prompt_for_its_penalties(monkeypatch):
+    read = []
+
+    def token_bytes(self, token: int) -> bytes:
+        read.append(token)
+        return LETTERS[token].encode()
+
+    monkeypatch.setattr(FakeVocabulary, "token_bytes", token_bytes)
+    bench, sampling = Bench(FakeModel(slots=2)), Sampling(seed=1, dry_multiplier=1.0)
+    bench.submit(generate("ab" * 20, n=4, sampling=sampling))
+    assert not read
+
+    bench.run()
+    assert len(read) >= 4 * 40
 
 
 def test_generator_shares_a_prefill_in_progress():

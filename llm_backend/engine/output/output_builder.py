@@ -1,6 +1,7 @@
 """Builds one answer: turns logits into tokens and deltas, and finds its finish reason."""
 
 from collections import abc
+from functools import cached_property
 from itertools import takewhile
 
 import msgspec
@@ -38,16 +39,6 @@ class OutputBuilder:
         self._end_tokens = frozenset(command.stop_token_ids) | (vocabulary.end_tokens - ignored)
         self._suppressed = sorted(ignored - self._end_tokens)
         self._delayed = sorted(self._end_tokens) if command.min_tokens else []
-        self._sampler = Sampler(
-            command.sampling,
-            index=sequence.index,
-            prompt=_text_tokens(sequence),
-            token_bytes=vocabulary.token_bytes,
-            suppressed=self._suppressed,
-            delayed=self._delayed,
-            min_tokens=command.min_tokens,
-            wants_logprobs=self._is_buffered,
-        )
         self.constraint: Constraint | None = None
         self._lookup_drafter: PromptLookupDrafter | None = None
         self._draft: list[int] = []  # drafted tokens, the next one last
@@ -62,6 +53,21 @@ class OutputBuilder:
     def quality(self) -> float:
         """Mean logprob of the generated tokens, by which `best_of` ranks."""
         return self._logprob_sum / max(1, self.sequence.generated)
+
+    @cached_property
+    def _sampler(self) -> Sampler:
+        """The sampler, created by the first sampling step: its penalties read the whole prompt, and
+        many answers may wait for slots."""
+        return Sampler(
+            self._command.sampling,
+            index=self.sequence.index,
+            prompt=_text_tokens(self.sequence),
+            token_bytes=self._vocabulary.token_bytes,
+            suppressed=self._suppressed,
+            delayed=self._delayed,
+            min_tokens=self._command.min_tokens,
+            wants_logprobs=self._is_buffered,
+        )
 
     def add_prompt_logprob(self, row: Row, position: int) -> None:
         """Adds the prompt logprob of the next token, from the logits of a prompt position:
