@@ -96,13 +96,12 @@ class _CompletionTurn:
 
     async def chunks(self) -> AsyncGenerator[JsonObject, None]:
         """Yields a chunk for each delta of any choice, in the order of their arrival."""
-        offsets = [0] * (len(self._answers) * self._choices)
+        offsets = [chunks.TextOffsets() for _ in range(len(self._answers) * self._choices)]
         async with _MergedStream(self._answers) as deltas:
             async for prompt_index, delta in deltas:
                 index = prompt_index * self._choices + delta.choice
                 chunk = chunks.text_chunk(self._head, index, delta, offsets[index])
                 yield self._obfuscate(chunk, delta.text)
-                offsets[index] += len(delta.text)
         if self._includes_usage:
             yield chunks.usage_chunk(self._head, self._usage())
 
@@ -120,7 +119,11 @@ class _CompletionTurn:
 
     def _choice(self, index: int, deltas: Sequence[TextDelta]) -> JsonObject:
         chunk = chunks.text_chunk(
-            self._head, index, _join_deltas(deltas), 0, has_logprobs=self._has_logprobs
+            self._head,
+            index,
+            _join_deltas(deltas),
+            chunks.TextOffsets(),
+            has_logprobs=self._has_logprobs,
         )
         choice: JsonObject = chunk["choices"][0]
         return choice

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 
 from llm_backend.backends.base import TextDelta
-from llm_backend.controllers.rendering.chunks import ChunkHead, text_chunk
+from llm_backend.controllers.rendering.chunks import ChunkHead, TextOffsets, text_chunk
 from llm_backend.engine.command_refused import CommandRefused
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.messages import (
@@ -370,7 +370,7 @@ def test_tokens_of_an_echo_begin_where_they_are_in_the_text(monkeypatch, adds_sp
     logprobs = [item for delta in answer for item in delta.logprobs]
     head = ChunkHead(id="x", kind="text_completion", created_at=0, model="m")
     delta = TextDelta(choice=0, text=bench.text("1"), logprobs=logprobs)
-    (choice,) = text_chunk(head, 0, delta, 0)["choices"]
+    (choice,) = text_chunk(head, 0, delta, TextOffsets())["choices"]
     given = choice["logprobs"]
 
     assert choice["text"].startswith("abc")

@@ -131,10 +131,30 @@ def usage_object(usage: Usage) -> "api.CompletionUsage":
     }
 
 
+class TextOffsets:
+    """Offsets of the tokens of one text, in characters. A character may be spread over tokens, and
+    the text of a token over chunks."""
+
+    def __init__(self) -> None:
+        self._end = 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def append(self, entry: TokenLogprob) -> int:
+        """Appends a token; returns its offset."""
+        offset = self._end
+        self._end += len(self._decoder.decode(entry.bytes[entry.omitted_bytes :]))
+        return offset
+
+
 def text_chunk(
-    head: ChunkHead, index: int, delta: TextDelta, offset: int, *, has_logprobs: bool = False
+    head: ChunkHead,
+    index: int,
+    delta: TextDelta,
+    offsets: TextOffsets,
+    *,
+    has_logprobs: bool = False,
 ) -> JsonObject:
-    """Returns a chunk of a text completion; `offset` is the start of its text, in characters. With
+    """Returns a chunk of a text completion; `offsets` are those of the choice's tokens. With
     `has_logprobs` the logprobs are present even if there are no tokens."""
     has_logprobs = has_logprobs or bool(delta.logprobs)
     return head.chunk(
@@ -142,7 +162,7 @@ def text_chunk(
             {
                 "index": index,
                 "text": delta.text,
-                "logprobs": _text_logprobs(delta.logprobs, offset) if has_logprobs else None,
+                "logprobs": _text_logprobs(delta.logprobs, offsets) if has_logprobs else None,
                 "finish_reason": delta.finish_reason,
             }
         ]
@@ -212,21 +232,13 @@ def token_object(entry: TokenLogprob) -> "api.ChatCompletionTokenLogprobTopLogpr
 
 
 def _text_logprobs(
-    logprobs: Sequence[TokenLogprob], offset: int
+    logprobs: Sequence[TokenLogprob], offsets: TextOffsets
 ) -> "api.CreateCompletionResponseChoiceLogprobs":
-    tokens, offsets, tops = [], [], []
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    for entry in logprobs:
-        tokens.append(_token_text(entry))
-        offsets.append(offset)
-        # a character may be spread over tokens
-        offset += len(decoder.decode(entry.bytes[entry.omitted_bytes :]))
-        tops.append(_top(entry))
     return {
-        "tokens": tokens,
+        "tokens": [_token_text(entry) for entry in logprobs],
         "token_logprobs": [_finite_or_none(entry.logprob) for entry in logprobs],
-        "top_logprobs": tops,
-        "text_offset": offsets,
+        "top_logprobs": [_top(entry) for entry in logprobs],
+        "text_offset": [offsets.append(entry) for entry in logprobs],
     }
 
 
