@@ -4,7 +4,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -51,23 +51,13 @@ async def _answer(services: Services, request: ApiRequest, model: LocalModel) ->
     prompts = [
         replace(prompt, prompt=one) for prompt, one in zip(parsed_prompts, inputs, strict=True)
     ]
-    answers = await cancel_on_disconnect(request, _admit(model, prompts))
+    answers = await cancel_on_disconnect(request, model.complete(prompts))
     options, default = body.get("stream_options"), services.settings.obfuscate_streams
     obfuscation = obfuscation_for(options, default=default)
     turn = _CompletionTurn(body, answers, prompts[0], obfuscation)
     if body.get("stream"):
         return await cancel_on_disconnect(request, event_stream(turn.chunks()))
     return JsonResponse(await cancel_on_disconnect(request, turn.completion()))
-
-
-async def _admit(model: LocalModel, prompts: Sequence[TextPrompt]) -> list[AdmittedGeneration]:
-    """Admits all prompts or none."""
-    async with AsyncExitStack() as stack:
-        admitted = [
-            await stack.enter_async_context(await model.complete(prompt)) for prompt in prompts
-        ]
-        stack.pop_all()
-    return admitted
 
 
 class _CompletionTurn:

@@ -65,8 +65,8 @@ async def test_an_answer_that_fails_in_any_way_ends_them_all():
 async def test_a_disconnect_before_the_first_token_frees_the_slot():
     silent = Silent()
 
-    async def complete(_prompt: object) -> Answered:
-        return silent
+    async def complete(_prompts: object) -> list[Answered]:
+        return [silent]
 
     async def receive() -> dict[str, str]:
         return {"type": "http.disconnect"}

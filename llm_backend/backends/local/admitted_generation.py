@@ -106,3 +106,19 @@ class AdmittedGeneration:
                     yield part
                 if choice.is_finished and all(other.is_finished for other in self._choices):
                     return
+
+
+def share_resources(answers: Sequence[AdmittedGeneration], resources: AsyncExitStack) -> None:
+    """Gives resources to one or more generations; they are released when the last one is closed."""
+    unclosed = len(answers)
+
+    async def release() -> None:
+        nonlocal unclosed
+        unclosed -= 1
+        if not unclosed:
+            await resources.aclose()
+
+    for answer in answers:
+        share = AsyncExitStack()
+        share.push_async_callback(release)
+        answer.take_over(share)

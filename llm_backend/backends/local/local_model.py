@@ -11,7 +11,10 @@ from typing import Self, cast
 from llm_backend import errors
 from llm_backend.backends.base import Chat, Meter, ModelCard, TextPrompt, Usage
 from llm_backend.backends.local import label_scoring
-from llm_backend.backends.local.admitted_generation import AdmittedGeneration
+from llm_backend.backends.local.admitted_generation import (
+    AdmittedGeneration,
+    share_resources,
+)
 from llm_backend.backends.local.chat_formats import ChatFormat
 from llm_backend.backends.local.chat_rendering import ChatRenderer, names_of_media
 from llm_backend.backends.local.chat_template import ChatTemplate
@@ -303,17 +306,23 @@ class LocalModel:
         async with self._use_engine() as engine:
             return await engine.detokenize(list(tokens))
 
-    async def complete(self, request: TextPrompt) -> AdmittedGeneration:
-        """Submits a text completion, and returns once the engine has assigned a slot. Text that
-        looks like a special token stays text. An empty prompt becomes the model's BOS token (EOS if
-        it has none).
+    async def complete(self, requests: Sequence[TextPrompt]) -> list[AdmittedGeneration]:
+        """Submits text completions, and returns once the engine has assigned a slot to each of
+        them, or to none. They use the model together: while it is unloaded, a later one would wait
+        for the unload, and the unload for the earlier ones. Text that looks like a special token
+        stays text. An empty prompt becomes the model's BOS token (EOS if it has none).
         """
         async with AsyncExitStack() as resources:
             with translate_engine_errors():
                 engine = await resources.enter_async_context(self.handle.use())
-            answer = await self._generate_text(engine, request)
-            answer.take_over(resources.pop_all())
-            return answer
+            async with AsyncExitStack() as admitted:
+                answers = [
+                    await admitted.enter_async_context(await self._generate_text(engine, request))
+                    for request in requests
+                ]
+                admitted.pop_all()
+            share_resources(answers, resources.pop_all())
+            return answers
 
     async def _generate_text(self, engine: EngineClient, request: TextPrompt) -> AdmittedGeneration:
         is_empty = request.prompt == "" and request.suffix is None

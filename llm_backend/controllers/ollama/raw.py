@@ -32,7 +32,7 @@ async def answer_raw(services: Services, request: ApiRequest, model: LocalModel)
     body: api.CreateOllamaCompletionRequest = request.body
     completion_body = model.with_defaults(completion_body_of(body))
     (prompt,) = prompts_from(completion_body, choices_limit=1, prompts_limit=1)
-    answer = await cancel_on_disconnect(request, model.complete(prompt))
+    (answer,) = await cancel_on_disconnect(request, model.complete([prompt]))
     lines = OllamaLines(body["model"], is_chat=False, shows_reasoning=False)
     streamed = streams(body)
     return await answer_rendered(request, answer, _deltas(answer), lines, streams=streamed)

@@ -1,0 +1,52 @@
+import asyncio
+
+from llm_backend.backends.base import GenerationLimits, ModelCard, TextPrompt
+from llm_backend.backends.local.admitted_generation import AdmittedGeneration
+from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.backends.local.model_handle import ModelState
+from llm_backend.backends.local.model_manager import LocalModelManager
+from llm_backend.engine import EngineClient
+from tests.engine.conftest import config
+from tests.engine.gguf_models import write_llama
+
+PROMPTS = [
+    TextPrompt(prompt=one, limits=GenerationLimits(max_tokens=3, ignore_eos=True))
+    for one in ("the cat", "the hat")
+]
+
+
+async def estimate_bytes() -> int:
+    return 1
+
+
+async def read(answer: AdmittedGeneration) -> int:
+    """The number of tokens of an answer."""
+    async with answer:
+        async for _ in answer.text_deltas():
+            pass
+    return answer.usage.completion_tokens
+
+
+async def test_model_that_is_unloaded_answers_all_prompts_of_a_completion(tmp_path, monkeypatch):
+    """The unload begins before the second prompt, and waits for the answers to both."""
+    path = write_llama(tmp_path / "tiny.gguf")
+    async with LocalModelManager() as manager:
+        handle = manager.add_model("a", lambda _: EngineClient(config(path)), estimate_bytes)
+        model = LocalModel(ModelCard(id="a", created_at=1, owned_by="test"), handle)
+        await model.load()
+        generate, unloads = handle.engine.generate, []
+
+        async def generate_while_unloading(command):
+            unloads.append(asyncio.create_task(handle.unload()))
+            await asyncio.sleep(0)
+            assert handle.state is ModelState.UNLOADING
+            return await generate(command)
+
+        monkeypatch.setattr(handle.engine, "generate", generate_while_unloading)
+        async with asyncio.timeout(10):
+            first, second = await model.complete(PROMPTS)
+            assert await read(first) == 3
+            assert handle.state is ModelState.UNLOADING
+            assert await read(second) == 3
+            await asyncio.gather(*unloads)
+        assert handle.state is ModelState.UNLOADED
