@@ -320,14 +320,15 @@ class Generator(WorkerEngine):
         lookup_drafters = {}
         for item in scheduled:
             consumer = self._consumers[item.sequence]
-            if item.sequence.uncomputed_tokens != 1 or not isinstance(consumer, OutputBuilder):
+            if not isinstance(consumer, OutputBuilder) or not item.needs_sampling:
                 continue
+            is_decoding = item.sequence.uncomputed_tokens == 1
             # A lookup drafter also counts the tokens of a prediction that are accepted, which the
             # answer reports even if no token is drafted.
-            if may_draft or consumer.prediction:
-                lookup_drafters[item.sequence] = consumer.lookup_drafter(
-                    self._speculation.lookup_rates
-                )
+            if (may_draft and is_decoding) or consumer.prediction:
+                drafter = consumer.lookup_drafter(self._speculation.lookup_rates)
+                if is_decoding:
+                    lookup_drafters[item.sequence] = drafter
         if not may_draft or not self._has_free_cells:
             return scheduled
         capacity = self._scheduler.draft_capacity(scheduled)

@@ -123,6 +123,15 @@ def test_prediction_is_counted_without_speculation():
     assert last(engine).drafted_tokens == 0
 
 
+@pytest.mark.parametrize("draft_tokens", [0, 4])
+def test_prediction_of_an_answer_without_a_decoding_pass_is_counted(draft_tokens):
+    answer = expected_text(generate("abc", max_tokens=1), 0)
+    engine = bench(draft_tokens, memory=None)
+    run_alone(engine, generate("abc", max_tokens=1, prediction=answer))
+
+    assert last(engine).predicted_tokens == len(answer) == 1
+
+
 def test_drafts_of_many_sequences_stay_within_the_pass():
     engine = bench(slots=4, batch_tokens=12)
     engine.submit(
