@@ -16,7 +16,8 @@ from llm_backend.engine.messages import Delta, MediaKind
 class AdmittedGeneration:
     """Generation that has a slot of the engine. Its deltas can be read once, as `text_deltas` or as
     `chat_deltas`, and `usage` counts those that were read. `new_parser` creates the markup parser
-    of each choice. Leaving its `async with` cancels it in the engine and releases the model.
+    of each choice. The end of the deltas, or leaving its `async with`, cancels the rest of it in
+    the engine and releases the model.
     """
 
     def __init__(
@@ -71,8 +72,9 @@ class AdmittedGeneration:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        async with self._resources:
-            await self._generation.aclose()
+        try:
+            await self._release()
+        finally:
             self._observe(self.usage)
 
     async def text_deltas(self) -> AsyncGenerator[TextDelta, None]:
@@ -86,6 +88,7 @@ class AdmittedGeneration:
                     logprobs=delta.logprobs,
                     finish_reason=delta.finish_reason,
                 )
+        await self._release()
 
     async def chat_deltas(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
         """Yields the deltas as reasoning, content and tool calls."""
@@ -105,7 +108,14 @@ class AdmittedGeneration:
                 for part in choice.convert(delta):
                     yield part
                 if choice.is_finished and all(other.is_finished for other in self._choices):
-                    return
+                    break
+        await self._release()
+
+    async def _release(self) -> None:
+        """Cancels the rest of the generation and releases the model. A request that goes on then
+        does not hold this one in memory if it needs another, such as one that moderates."""
+        async with self._resources:
+            await self._generation.aclose()
 
 
 def share_resources(answers: Sequence[AdmittedGeneration], resources: AsyncExitStack) -> None:

@@ -1,6 +1,6 @@
 import asyncio
 
-from llm_backend.backends.base import GenerationLimits, ModelCard, TextPrompt
+from llm_backend.backends.base import Chat, GenerationLimits, ModelCard, TextPrompt
 from llm_backend.backends.local.admitted_generation import AdmittedGeneration
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.local.model_handle import ModelState
@@ -25,6 +25,25 @@ async def read(answer: AdmittedGeneration) -> int:
         async for _ in answer.text_deltas():
             pass
     return answer.usage.completion_tokens
+
+
+async def test_answer_that_is_read_to_its_end_uses_the_model_no_longer(tmp_path):
+    """The request may go on with another model, which does not fit beside it."""
+    path = write_llama(tmp_path / "tiny.gguf")
+    async with LocalModelManager() as manager:
+        handle = manager.add_model("a", lambda _: EngineClient(config(path)), estimate_bytes)
+        model = LocalModel(ModelCard(id="a", created_at=1, owned_by="test"), handle)
+        text, other = await model.complete(PROMPTS)
+        chat = Chat(
+            messages=[{"role": "user", "content": "the cat"}],
+            limits=GenerationLimits(max_tokens=3, ignore_eos=True),
+        )
+        async with text, other, await model.chat(chat) as talk, asyncio.timeout(10):
+            for deltas in (text.text_deltas(), other.text_deltas(), talk.chat_deltas(chat)):
+                assert handle.users.count
+                async for _ in deltas:
+                    pass
+            await handle.unload()
 
 
 async def test_model_that_is_unloaded_answers_all_prompts_of_a_completion(tmp_path, monkeypatch):
