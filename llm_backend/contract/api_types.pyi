@@ -5624,6 +5624,7 @@ class UnloadModelByNameRequest(TypedDict):
 
 class UpdateChatCompletionRequest(TypedDict):
     metadata: Metadata
+    expected_metadata: NotRequired[Metadata]
 
 class UpdateConversationBody(TypedDict):
     metadata: Metadata

@@ -29,6 +29,7 @@
     |- Expired            the vector store has expired and takes no files, nor a new expiry
     |- FilesFull          files, uploads and voices have the maximum number of bytes
     |- AttributesChanged  the file's attributes were replaced during its ingestion
+    |- MetadataChanged    the chat has other metadata than a change of them expects
     |- LeaseLost          another process has claimed the job, or it was removed
     |- BlobGone           the write took too long: the blob was deleted as an orphan
     `- Unstorable         a value that no column can store
@@ -234,6 +235,13 @@ class AttributesChanged(StoreError):
     def __init__(self, attributes: Mapping[str, str | float | bool]) -> None:
         super().__init__("The file has other attributes now.")
         self.attributes = attributes
+
+
+class MetadataChanged(StoreError):
+    """The chat lacks pairs of metadata that a change of them expects."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"The chat completion `{id}` has other metadata now.")
 
 
 class LeaseLost(StoreError):

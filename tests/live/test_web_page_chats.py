@@ -805,7 +805,7 @@ def test_a_new_chat_is_named_by_a_model_of_the_server_when_it_is_idle(browser, t
 def test_a_title_of_the_user_is_not_replaced_by_a_generated_one(browser, tmp_path):
     (tmp_path / "small.gguf").symlink_to(BUILTIN_PATH)
     flags = ("--model", str(tmp_path / "small.gguf"))
-    with serve(tmp_path, *flags) as served, tab(browser, served.address) as page:
+    with serve(tmp_path, *flags) as served, tab(browser, served.address, "409") as page:
         page.goto("/")
         expect(page.locator("#model")).to_have_value("small")
         held: list[Route] = []
@@ -832,6 +832,33 @@ def test_a_title_of_the_user_is_not_replaced_by_a_generated_one(browser, tmp_pat
         page.reload()
 
         expect(page.locator("#chats a")).to_have_text("Mine")
+
+
+STORED = re.compile("/v1/chat/completions/chatcmpl-")
+
+
+def test_title_of_another_client_is_not_replaced_by_a_generated_one(browser, tmp_path):
+    (tmp_path / "small.gguf").symlink_to(BUILTIN_PATH)
+    flags = ("--model", str(tmp_path / "small.gguf"))
+    with serve(tmp_path, *flags) as served, tab(browser, served.address, "409") as page:
+        page.goto("/")
+        expect(page.locator("#model")).to_have_value("small")
+        held: list[Route] = []
+        page.route(STORED, lambda one: held.append(one) if is_post(one) else one.continue_())
+        say(page, "Hello!")
+        wait_until(lambda: held, page.wait_for_timeout)  # the title is generated
+        address = held[0].request.url
+        metadata = page.request.get(address).json()["metadata"]
+        page.request.post(address, data={"metadata": metadata | {"title": "Mine"}})
+        with page.expect_response(lambda one: one.request.method == "POST"):
+            held[0].continue_()
+        page.reload()
+
+        expect(page.locator("#chats a")).to_have_text("Mine")
+
+
+def is_post(route: Route) -> bool:
+    return route.request.method == "POST"
 
 
 def test_the_page_speaks_the_language_of_the_browser_or_the_one_chosen(browser, server):

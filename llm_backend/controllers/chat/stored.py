@@ -79,11 +79,12 @@ async def get_chat_completion_messages(services: Services, request: ApiRequest) 
 
 
 async def update_chat_completion(services: Services, request: ApiRequest) -> Response:
-    """`POST /chat/completions/{completion_id}`: replaces the metadata."""
+    """`POST /chat/completions/{completion_id}`: replaces the metadata. Raises `Conflict` unless the
+    completion has the expected pairs."""
     body: api.UpdateChatCompletionRequest = request.body
     with translate_store_errors("chat completion"):
         chat = await (await _chats(services)).update_metadata(
-            request.path["completion_id"], body["metadata"] or {}
+            request.path["completion_id"], body["metadata"] or {}, body.get("expected_metadata")
         )
     return JsonResponse(_completion(chat))
 

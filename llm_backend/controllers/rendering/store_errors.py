@@ -15,6 +15,7 @@ from llm_backend.store import (
     Expired,
     FileInUse,
     FilesFull,
+    MetadataChanged,
     Missing,
     ObjectMissing,
     ObjectsUnavailable,
@@ -47,6 +48,7 @@ _FIELDS: Mapping[type[StoreError], str] = {
 _REFUSED = (BadParts, WrongDigest, Expired, EndpointsFull, VoicesFull)
 _CONFLICTS = (
     UploadClosed, Unfinished, ResponseNotInConversation, BatchEnded, FileInUse, ConsentInUse,
+    MetadataChanged,
 )  # fmt: skip
 
 

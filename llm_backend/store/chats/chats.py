@@ -19,7 +19,7 @@ from llm_backend.store.chats.word_index import index_again
 from llm_backend.store.database.bulk_insert import insert_rows, insert_unless_taken
 from llm_backend.store.database.database import Database
 from llm_backend.store.database.ownership import as_owner
-from llm_backend.store.errors import Duplicate, Missing
+from llm_backend.store.errors import Duplicate, MetadataChanged, Missing
 from llm_backend.store.json_text import encode
 from llm_backend.store.keyset_pages import Order, Page, PageRequest, cursor_keys, fetch
 from llm_backend.store.row_values import find_row, value_from
@@ -86,13 +86,16 @@ class ChatStore:
         request = PageRequest(after=after, limit=limit, order=order)
         return await self._database.read(_find_messages, request, id)
 
-    async def update_metadata(self, id: str, metadata: Mapping[str, str]) -> StoredChat:
+    async def update_metadata(
+        self, id: str, metadata: Mapping[str, str], expected: Mapping[str, str] | None = None
+    ) -> StoredChat:
         """Replaces the metadata of the chat, and returns the chat.
 
-        Raises `Missing`, and `Unstorable` as `add` does.
+        Raises `Missing`, `MetadataChanged` unless the chat has all pairs of `expected`, and
+        `Unstorable` as `add` does.
         """
         check_metadata(metadata)
-        return await self._database.write(_update_metadata, id, metadata)
+        return await self._database.write(_update_metadata, id, metadata, expected or {})
 
     async def delete(self, id: str) -> None:
         """Deletes the chat with its messages and its metadata. Raises `Missing`."""
@@ -169,8 +172,12 @@ def _get(connection: Connection, id: str) -> StoredChat:
     return _chats(connection, [row])[0]
 
 
-def _update_metadata(connection: Connection, id: str, metadata: Mapping[str, str]) -> StoredChat:
+def _update_metadata(
+    connection: Connection, id: str, metadata: Mapping[str, str], expected: Mapping[str, str]
+) -> StoredChat:
     created_at, seq = sort_keys(connection, id, _SORT_KEYS_LOCKED)
+    if expected and not expected.items() <= _metadata(connection, [seq])[seq].items():
+        raise MetadataChanged(id)
     connection.execute(delete_from(chat_metadata).where(chat_metadata.c.chat_seq == seq))
     if metadata:
         connection.execute(_INSERT_METADATA, _pairs(seq, created_at, metadata))

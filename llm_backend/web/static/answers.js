@@ -390,7 +390,7 @@ export class Answers {
       if (conversation === this.#view.conversation) this.#view.showTitle();
       await this.#onStored();
     } catch (error) {
-      // the model is busy: the beginning of the question stays the title
+      // the model is busy, or the user has renamed the chat: its title stays
       if (!(error instanceof RequestError)) throw error;
     }
   }

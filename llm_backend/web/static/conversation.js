@@ -248,13 +248,13 @@ export class Conversation {
       },
     });
     const title = titleFrom((choices[0].message.content ?? "").replace(/^["“”*#\s]+|["“”*\s]+$/g, ""));
-    const isSame = () => storedId === this.storedId && before === this.title;
-    if (!title || !isSame() || choices[0].finish_reason === "length") return false;
-    const { metadata } = await request(`${PATH}/${encodeURIComponent(storedId)}`);
-    if (!isSame() || metadata?.title !== before) return false; // renamed in the list, or in another tab
+    const isSame = storedId === this.storedId && before === this.title;
+    if (!title || !isSame || choices[0].finish_reason === "length") return false;
+    // refused if it was renamed meanwhile, in the list or in another tab
+    await rename({ id: storedId, metadata: this.metadata }, title, { before });
+    if (before !== this.title) return false;
     this.metadata = { ...this.metadata, title };
     this.title = title;
-    await rename({ id: storedId, metadata: this.metadata }, title);
     return true;
   }
 
@@ -413,11 +413,15 @@ export function titleOf({ metadata, choices, created, title }) {
   );
 }
 
-/** Gives a stored completion another title; its other metadata stays. */
-export const rename = (completion, title) =>
+/** Gives a stored completion another title; its other metadata stays. With `before` it is refused if the
+ *  completion has another title than that. */
+export const rename = (completion, title, { before } = {}) =>
   request(`${PATH}/${encodeURIComponent(completion.id)}`, {
     method: "POST",
-    body: { metadata: { ...completion.metadata, title } },
+    body: {
+      metadata: { ...completion.metadata, title },
+      ...(before === undefined ? {} : { expected_metadata: { title: before } }),
+    },
   });
 
 /** Deletes a stored chat: for a conversation of this page all its completions, images and files. */

@@ -49,6 +49,22 @@ async def test_chat_with_an_answer_of_its_client_is_listed_found_and_read(tmp_pa
     assert [one["content"] for one in messages["data"]] == ["a lighthouse in fog"]
 
 
+async def test_metadata_that_another_client_has_changed_stays(tmp_path):
+    async with client(tmp_path) as one:
+        stored = (await one.post("/chat/stored", json=CHAT)).json()
+        path = f"/chat/completions/{stored['id']}"
+        generated = {"metadata": {"title": "Generated"}, "expected_metadata": CHAT["metadata"]}
+        await one.post(path, json={"metadata": {"title": "Mine"}})
+        answer = await one.post(path, json=generated)
+        found = (await one.get(path)).json()
+        replaced = await one.post(path, json=generated | {"expected_metadata": {"title": "Mine"}})
+
+    assert answer.status_code == 409
+    assert "other metadata" in answer.json()["error"]["message"]
+    assert found["metadata"] == {"title": "Mine"}
+    assert replaced.json()["metadata"] == {"title": "Generated"}
+
+
 @pytest.mark.parametrize("name", ["model", "messages", "answer"])
 async def test_chat_without_a_required_field_is_refused(tmp_path, name):
     async with client(tmp_path) as one:

@@ -10,6 +10,7 @@ from llm_backend.store import (
     ChatStore,
     Database,
     Duplicate,
+    MetadataChanged,
     Missing,
     NewChat,
     Owner,
@@ -229,6 +230,18 @@ async def test_chat_metadata_is_replaced(chats):
     assert await chats.get(chat.id) == updated
     assert not (await chats.list(metadata={"kind": "test"})).items
     assert [found.id for found in (await chats.list(metadata={"user": "bob"})).items] == [chat.id]
+
+
+async def test_chat_metadata_without_the_expected_pairs_stays(chats):
+    chat = a_chat(metadata={"title": "Mine", "kind": "test"})
+    await chats.add(chat, [])
+
+    for expected in ({"title": "Hello!"}, {"title": "Mine", "user": "ann"}):
+        with pytest.raises(MetadataChanged):
+            await chats.update_metadata(chat.id, {"title": "Generated"}, expected)
+    assert await chats.get(chat.id) == chat
+    updated = await chats.update_metadata(chat.id, {"title": "Another"}, {"title": "Mine"})
+    assert updated.metadata == {"title": "Another"}
 
 
 async def test_deleting_a_chat_deletes_its_messages_and_metadata(chats):
