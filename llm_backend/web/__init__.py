@@ -27,6 +27,7 @@ messages.js         messages as shown, as requested and as stored
 detached.js         answers that continue after the page is left
 turn.js             one answer in progress: stopped, left, or timed out
 chats.js            stored chats in the sidebar
+titles.js           titles that chats got while they were answered
 search.js           the search field over them
 selection.js        several of them selected, to be saved or deleted
 options.js          model, system prompt, key

@@ -857,6 +857,41 @@ def test_title_of_another_client_is_not_replaced_by_a_generated_one(browser, tmp
         expect(page.locator("#chats a")).to_have_text("Mine")
 
 
+def test_generated_title_is_kept_when_the_next_answer_was_requested_before(browser, tmp_path):
+    (tmp_path / "small.gguf").symlink_to(BUILTIN_PATH)
+    flags = ("--model", str(tmp_path / "small.gguf"))
+    with serve(tmp_path, *flags) as served, tab(browser, served.address) as page:
+        page.goto("/")
+        expect(page.locator("#model")).to_have_value("small")
+        held: list[Route] = []
+        page.route(
+            "**/v1/chat/completions",
+            lambda one: held.append(one) if is_later(one) else one.continue_(),
+        )
+        say(page, "Hello!")
+        wait_answered(page)
+        say(page, "And now?")
+        wait_until(lambda: len(held) == 2, page.wait_for_timeout)  # the title, and the answer
+        held.sort(key=lambda one: "flex" not in (one.request.post_data or ""))
+        with page.expect_response(STORED) as renamed:
+            held[0].continue_()
+        title = renamed.value.json()["metadata"]["title"]
+        held[1].continue_()
+        wait_answered(page, 2)
+
+        expect(page.locator("#chats a")).to_have_text(title)
+        expect(page.get_by_role("heading", name=title)).to_be_attached()
+        page.reload()
+        expect(page.locator("#chats a")).to_have_text(title)
+    assert title != "Hello!"
+
+
+def is_later(route: Route) -> bool:
+    """True for a request of a title, and of another answer than the first one."""
+    body = route.request.post_data or ""
+    return "flex" in body or "And now?" in body
+
+
 def is_post(route: Route) -> bool:
     return route.request.method == "POST"
 

@@ -9,6 +9,7 @@ from playwright.sync_api import APIResponse, Browser, Page, Request, Route, expe
 
 from tests.browser import ENDED_MEANWHILE, tab
 from tests.live.test_web_page import say, wait_answered, without_end
+from tests.patience import wait_until
 from tests.serving import ENDLESS, Served, serve
 
 COMPLETIONS = re.compile(r"/v1/chat/completions$")
@@ -405,6 +406,36 @@ def test_a_chat_that_is_renamed_while_it_is_answered_keeps_its_title(page, is_le
 
     expect(page.get_by_role("heading", name=title)).to_be_visible()
     expect(page.locator("article.answer")).to_have_count(2)
+
+
+def test_title_given_during_an_answer_is_kept_though_the_list_is_of_found_chats(page):
+    item = stored_chat(page, "Does it keep its name?")
+    page.route(COMPLETIONS, without_end)
+    say(page, "Say much!")
+    expect(page.locator(GROWING)).not_to_be_empty()
+    item.hover()
+    item.get_by_role("button", name="Rename").click()
+    page.get_by_label("Title").fill("Another name of it")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Another name of it")).to_be_visible()
+    new_chat(page)
+    page.get_by_label("Search chats").fill("unheard-of")
+    expect(page.get_by_text("No chat has these words.")).to_be_visible()
+    for one in running(page):
+        page.request.post(f"/v1/chat/detached/{one['id']}/cancel")
+    wait_until(lambda: not running(page), page.wait_for_timeout)
+    with page.expect_response("**/v1/chat/search?*"):
+        page.get_by_text("Chats of other clients too").click()
+    page.evaluate("fetch('ping').then((answer) => answer.text())")  # after which it is listed
+    page.get_by_label("Search chats").fill("")
+
+    expect(chats_named(page, "Another name of it").locator("button")).to_have_count(2)
+    expect(chats_named(page, "Does it keep its name?")).to_have_count(0)
+
+
+def running(page: Page) -> Any:
+    """Returns the chats that the server answers."""
+    return page.request.get("/v1/chat/detached").json()["data"]
 
 
 def test_escape_on_another_view_stops_no_answer(page):

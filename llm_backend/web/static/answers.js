@@ -16,6 +16,7 @@ export class Answers {
   #turn = null; // the answer in progress
   #returned = null; // the question that was put back into its field
   #left;
+  #titles;
   #view;
   #stream;
   #failures;
@@ -29,10 +30,25 @@ export class Answers {
   #onStored;
   #onFinished;
 
-  /** `left` are the chats that go on while others are open. `onStored` reloads the stored chats, until the one of an id is there if one is given. `onFinished`
-   *  gets a conversation whose answer ended before it could be followed. */
-  constructor({ left, view, router, options, images, documents, attachments, notice, errors, onStored, onFinished }) {
+  /** `left` are the chats that go on while others are open, and `titles` those that chats have got here.
+   *  `onStored` reloads the stored chats, until the one of an id is there if one is given. `onFinished` gets a
+   *  conversation whose answer ended before it could be followed. */
+  constructor({
+    left,
+    titles,
+    view,
+    router,
+    options,
+    images,
+    documents,
+    attachments,
+    notice,
+    errors,
+    onStored,
+    onFinished,
+  }) {
     this.#left = left;
+    this.#titles = titles;
     this.#view = view;
     this.#router = router;
     this.#options = options;
@@ -285,7 +301,6 @@ export class Answers {
       else if (!hasAnswer && !turn.isStopped) this.#failures.showEmpty({ lastAnswer, onRetry });
       const stoppedId = hasAnswer && (failure || turn.isStopped) ? conversation.storedId : null;
       await this.#onStored(this.#options.isStoring ? stoppedId : null);
-      if (this.#options.isStoring && hasAnswer && (await conversation.storeTitle())) await this.#onStored();
       if (!failure && !turn.isStopped) {
         await conversation.deleteEarlier();
         this.#generateTitle(conversation);
@@ -385,8 +400,11 @@ export class Answers {
     const { model, isLocal, isBuiltin, isDrawing, isStoring, isNamingChats } = this.#options,
       canName = isLocal && !isBuiltin && !isDrawing;
     if (!(canName && isStoring && isNamingChats && conversation.hasOneQuestion)) return;
+    const { title: before } = conversation;
     try {
-      if (!(await conversation.generateTitle(model))) return;
+      const entitled = await conversation.generateTitle(model);
+      if (entitled === null) return;
+      this.#titles.note(entitled, before); // the next answer may be in progress by now
       if (conversation === this.#view.conversation) this.#view.showTitle();
       await this.#onStored();
     } catch (error) {

@@ -17,6 +17,7 @@ import { Options } from "./options.js";
 import { Images } from "./images.js";
 import { Prompts } from "./prompts.js";
 import { Router } from "./router.js";
+import { Titles } from "./titles.js";
 import { loadMarkdown } from "./transcript.js";
 import { wireTransfer } from "./transfer.js";
 import { endVoice, offerVoice, wireDictation } from "./voice.js";
@@ -50,8 +51,10 @@ class App {
     onFailed: (error) => this.#errors.show(error),
   });
   #left = new LeftChats();
+  #titles = new Titles({ onRestored: (id, title) => this.#view.rename(id, title) });
   #chats = new Chats({
     left: this.#left,
+    titles: this.#titles,
     onDeleting: (id) => this.#answers.cancel(id),
     onDeleted: (paths) => this.#closeDeleted(paths),
     onRenamed: (id, title) => this.#view.rename(id, title),
@@ -74,6 +77,7 @@ class App {
   });
   #answers = new Answers({
     left: this.#left,
+    titles: this.#titles,
     view: this.#view,
     router: this.#router,
     options: this.#options,
@@ -131,7 +135,7 @@ class App {
   async #useKey() {
     forgetTools();
     this.#left.stopAll();
-    this.#chats.forgetTitles();
+    this.#titles.forget();
     await this.#loadLists();
     if (this.#router.isAtChat) this.#retryAddress();
     else this.#router.follow();

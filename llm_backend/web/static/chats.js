@@ -29,7 +29,6 @@ export class Chats {
   #isEditing = false; // a title
   #isOutdated = false; // a list was skipped or aborted while a title was edited
   #deletedPaths = new Set(); // since the list was requested, which has these chats still
-  #titles = new Map(); // by conversation, `{ title, before }`: an answer in progress is stored with the one before
   #selection = new Selection({
     onDelete: (chats) => this.#deleteAll(chats),
     onSave: (chats) => this.#saveAll(chats).catch((error) => this.#onFailed(error)),
@@ -41,17 +40,19 @@ export class Chats {
   #loading = new AbortController();
   #timer = null;
   #left;
+  #titles;
   #onDeleting;
   #onDeleted;
   #onRenamed;
   #onFailed;
   #onReloadFailed;
 
-  /** `left` are the chats that go on while others are open. `onDeleting` ends the answer to the
-   *  conversation of an id, and `onDeleted` gets the paths of chats that are deleted. `onReloadFailed` gets
-   *  errors of reloads that no one asked for. */
-  constructor({ left, onDeleting, onDeleted, onRenamed, onFailed, onReloadFailed }) {
+  /** `left` are the chats that go on while others are open, and `titles` those that chats have got here.
+   *  `onDeleting` ends the answer to the conversation of an id, and `onDeleted` gets the paths of chats that
+   *  are deleted. `onReloadFailed` gets errors of reloads that no one asked for. */
+  constructor({ left, titles, onDeleting, onDeleted, onRenamed, onFailed, onReloadFailed }) {
     this.#left = left;
+    this.#titles = titles;
     this.#onDeleting = onDeleting;
     this.#onReloadFailed = onReloadFailed;
     this.#onDeleted = onDeleted;
@@ -73,7 +74,7 @@ export class Chats {
       if (signal.aborted) return null;
       const left = this.#left.list(),
         answered = [...left.filter(({ isRunning }) => isRunning), ...running];
-      await this.#restoreTitles(chats, answered);
+      await this.#titles.restore(chats, answered).catch(this.#onReloadFailed);
       if (signal.aborted) return null;
       const listed = [...answered, ...chats],
         paths = listed.map(pathOf),
@@ -86,34 +87,6 @@ export class Chats {
       this.#scheduleReload(this.#element.querySelector(".is-running") !== null);
       throw error;
     }
-  }
-
-  /** Gives chats that were renamed while they were answered their titles again. */
-  async #restoreTitles(chats, answered) {
-    for (const [conversation, { title, before }] of this.#titles) {
-      const isOf = (chat) => conversationOf(chat) === conversation,
-        running = answered.find(isOf),
-        stored = chats.find(isOf);
-      if (running) {
-        running.metadata = { ...running.metadata, title };
-        continue;
-      }
-      this.#titles.delete(conversation);
-      if (!stored || titleOf(stored) !== before) continue; // or it has another title by now
-      try {
-        Object.assign(stored, await rename(stored, title));
-        this.#onRenamed(conversation, title);
-      } catch (error) {
-        this.#titles.set(conversation, { title, before }); // the next list tries again
-        this.#onReloadFailed(error);
-        return;
-      }
-    }
-  }
-
-  /** Forgets titles that the chats of another key lack. */
-  forgetTitles() {
-    this.#titles.clear();
   }
 
   #scheduleReload(isNeeded) {
@@ -324,11 +297,7 @@ export class Chats {
     for (const button of buttons) button.disabled = true; // until the item has the new title
     try {
       const renamed = await rename(chat, title);
-      const conversation = conversationOf(chat);
-      if (conversation) {
-        const { before = titleOf(chat) } = this.#titles.get(conversation) ?? {};
-        this.#titles.set(conversation, { title, before });
-      }
+      this.#titles.note(renamed, titleOf(chat));
       this.#loading.abort(); // a list of before has the earlier title
       this.#isOutdated = true;
       this.#onRenamed(conversationOf(renamed), title);

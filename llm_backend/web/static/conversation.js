@@ -233,7 +233,7 @@ export class Conversation {
     return this.messages.filter(({ role }) => role === "user").length === 1;
   }
 
-  /** Has the model name the chat, at the lowest priority; returns whether it did. */
+  /** Has the model name the chat, at the lowest priority; returns the completion with its new title, or null. */
   async generateTitle(model) {
     const { storedId, title: before } = this,
       excerpts = this.messages.map(({ content }) => content.slice(0, TITLE_INPUT_CHARACTERS));
@@ -249,22 +249,12 @@ export class Conversation {
     });
     const title = titleFrom((choices[0].message.content ?? "").replace(/^["“”*#\s]+|["“”*\s]+$/g, ""));
     const isSame = storedId === this.storedId && before === this.title;
-    if (!title || !isSame || choices[0].finish_reason === "length") return false;
+    if (!title || !isSame || choices[0].finish_reason === "length") return null;
     // refused if it was renamed meanwhile, in the list or in another tab
-    await rename({ id: storedId, metadata: this.metadata }, title, { before });
-    if (before !== this.title) return false;
-    this.metadata = { ...this.metadata, title };
+    const entitled = await rename({ id: storedId, metadata: this.metadata }, title, { before });
+    if (before !== this.title) return null;
     this.title = title;
-    return true;
-  }
-
-  /** Gives the stored chat its title, if it got another one while the answer was written; returns
-   *  whether it did. */
-  async storeTitle() {
-    if (this.isForeign || this.metadata.title === this.title) return false;
-    this.metadata = { ...this.metadata, title: this.title };
-    await rename({ id: this.storedId, metadata: this.metadata }, this.title);
-    return true;
+    return entitled;
   }
 
   /** Deletes the completions that later ones continue, once the latest is stored and no newer one is.
