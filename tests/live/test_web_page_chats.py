@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import APIResponse, Error, Page, Route, expect
+from playwright.sync_api import APIResponse, Error, Page, Request, Route, expect
 
 from llm_backend.builtin import BUILTIN_PATH
 from tests.browser import ENDED_MEANWHILE, screenshot, tab
@@ -884,6 +884,32 @@ def test_generated_title_is_kept_when_the_next_answer_was_requested_before(brows
         page.reload()
         expect(page.locator("#chats a")).to_have_text(title)
     assert title != "Hello!"
+
+
+def test_title_of_the_user_is_kept_when_the_answer_is_generated_again(browser, tmp_path):
+    (tmp_path / "small.gguf").symlink_to(BUILTIN_PATH)
+    flags = ("--model", str(tmp_path / "small.gguf"))
+    with serve(tmp_path, *flags) as served, tab(browser, served.address) as page:
+        page.goto("/")
+        expect(page.locator("#model")).to_have_value("small")
+        with page.expect_response(STORED):
+            say(page, "Hello!")
+        item = page.locator("#chats li")
+        expect(item.get_by_role("link")).not_to_have_text("Hello!")  # the title is generated
+        item.hover()
+        item.get_by_role("button", name="Rename").click()
+        page.get_by_label("Title").fill("Mine")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", name="Mine")).to_be_attached()
+        titles: list[Request] = []
+        page.on("request", lambda one: "flex" in (one.post_data or "") and titles.append(one))
+        with page.expect_response(re.compile(r"/v1/chat/completions\?limit=100")):
+            page.get_by_role("button", name="Answer again").click()
+        page.evaluate("fetch('ping').then((answer) => answer.text())")  # after which it is named
+
+        assert titles == []
+        page.reload()
+        expect(page.locator("#chats a")).to_have_text("Mine")
 
 
 def is_later(route: Route) -> bool:

@@ -399,7 +399,7 @@ export class Answers {
   async #generateTitle(conversation) {
     const { model, isLocal, isBuiltin, isDrawing, isStoring, isNamingChats } = this.#options,
       canName = isLocal && !isBuiltin && !isDrawing;
-    if (!(canName && isStoring && isNamingChats && conversation.hasOneQuestion)) return;
+    if (!(canName && isStoring && isNamingChats && conversation.isUnnamed)) return;
     const { title: before } = conversation;
     try {
       const entitled = await conversation.generateTitle(model);

@@ -228,9 +228,13 @@ export class Conversation {
     this.messages = this.#branches.sibling(this.messages, index, step);
   }
 
-  /** True if there is one question: then the title is how it begins. */
-  get hasOneQuestion() {
-    return this.messages.filter(({ role }) => role === "user").length === 1;
+  /** True if there is one question, and the title is how it begins, or an earlier variant of it: then a
+   *  model may name the chat. */
+  get isUnnamed() {
+    const index = this.messages.findIndex(({ role }) => role === "user"),
+      variants = this.#branches.variants(this.messages, index);
+    const isOnly = index === this.messages.findLastIndex(({ role }) => role === "user");
+    return isOnly && variants.some(({ content }) => titleFrom(content) === this.title);
   }
 
   /** Has the model name the chat, at the lowest priority; returns the completion with its new title, or null. */
