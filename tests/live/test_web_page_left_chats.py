@@ -165,6 +165,19 @@ def test_trying_an_edited_question_again_keeps_a_draft(page):
     expect(page.get_by_label("Message")).to_have_value("A draft of something else")
 
 
+def test_question_that_was_corrected_after_its_failure_names_the_chat(page):
+    fail_next_post(page)
+    say(page, "Is it wrogn?")
+    expect(page.get_by_role("alert")).to_contain_text("Busy today.")
+    expect(page.get_by_label("Message")).to_have_value("Is it wrogn?")
+    expect(page.get_by_role("heading", name="New chat")).to_be_attached()
+    say(page, "Is it wrong?")
+    wait_answered(page)
+
+    expect(page.get_by_role("heading", name="Is it wrong?")).to_be_attached()
+    expect(chats_named(page, "Is it wrong?").locator("button")).to_have_count(2)
+
+
 def test_an_edited_question_that_failed_leaves_nothing_in_the_field_once_it_is_answered(page):
     document = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"Some notes."}
     page.locator("#files").set_input_files(document)

@@ -80,9 +80,10 @@ export class Conversation {
     return previous;
   }
 
-  /** Removes the last question, which got no answer. */
+  /** Removes the last question, which got no answer; a chat without another one has no title yet. */
   removeLastQuestion() {
     this.messages.pop();
+    if (!this.messages.length) this.title = "";
   }
 
   /** The last message, if it is an answer. */
