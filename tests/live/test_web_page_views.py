@@ -687,6 +687,56 @@ def test_results_of_a_chat_that_was_left_are_continued_on_return(tools_page):
     expect(page.get_by_text("Result of the call")).to_have_count(1)
 
 
+def test_failed_result_of_a_chat_that_was_left_reaches_the_model(tools_page):
+    page = tools_page
+    approval = ask(page, "Which models are there?")
+    address = page.url
+    calls: list[Route] = []
+    page.route("**/mcp", lambda route: calls.append(route))
+    approval.get_by_role("button", name="Allow").click()
+    wait_until(lambda: calls, page.wait_for_timeout)
+    leave_for_a_new_chat(page)
+    failed = {"jsonrpc": "2.0", "id": 1, "error": {"code": 1, "message": "No tools today."}}
+    with page.expect_response("**/v1/chat/completions") as asked:
+        calls[0].fulfill(json=failed)
+    page.goto(address)
+
+    last = asked.value.request.post_data_json["messages"][-1]
+    assert (last["role"], last["content"]) == ("tool", "Error: No tools today.")
+    expect(page.get_by_text("The call failed")).to_have_count(1)
+    expect(page.locator("article.answer .prose").last).to_have_text("One of them failed.")
+
+
+def test_calls_of_a_chat_that_was_left_keep_their_results_when_the_connection_is_lost(tools_page):
+    page = tools_page
+    approval = ask(page, "Ask twice!")
+    calls: list[Route] = []
+
+    def hold_the_second(route: Route) -> None:
+        calls.append(route)
+        if len(calls) != 2:
+            route.continue_()
+
+    page.route("**/mcp", hold_the_second)
+    approval.get_by_role("button", name="Allow").click()
+    wait_until(lambda: len(calls) == 2, page.wait_for_timeout)
+    leave_for_a_new_chat(page)
+    calls[1].abort()
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("Ask twice!: The server cannot be reached.")
+    alert.get_by_role("button", name="Try again").click()
+    approval.get_by_role("button", name="Allow").click()
+
+    expect(page.locator("article.answer .prose").last).to_have_text("There is one, far away.")
+    expect(page.get_by_text("Result of the call")).to_have_count(2)
+    assert len(calls) == 3
+
+
+def leave_for_a_new_chat(page: Page) -> None:
+    page.get_by_role("button", name="New chat").click()
+    expect(page.locator("article")).to_have_count(0)
+
+
 def without_detached_chats(route: Route) -> None:
     """As a server of several processes describes itself."""
     route.fulfill(json=route.fetch().json() | {"detaches_chats": False})

@@ -139,11 +139,12 @@ export class Answers {
     if (turn.needsPage) this.#onStored(); // the list shows the chat while it is answered
   }
 
-  /** Shows a turn of the open chat again that went on while another chat was open, or sends what waits. */
+  /** Shows a turn of the open chat again that went on while another chat was open, or sends what waits; calls
+   *  of a last answer wait for their approval. */
   resume({ conversation, turn }) {
     if (turn === null) {
       this.#left.remove(conversation.id);
-      this.#answer();
+      if (!conversation.lastAnswer) this.#answer();
       return;
     }
     turn.resume();
@@ -329,9 +330,10 @@ export class Answers {
     this.#view.showAnswering(turn !== null);
   }
 
-  /** Shows why a chat that was left gets no answer; a button opens it, which asks again. */
+  /** Shows why a chat that was left gets no answer; a button opens it, which asks again. Calls stay, with the
+   *  results that they have. */
   #reportLeft(failure, conversation) {
-    conversation.dropAnswer();
+    if (!conversation.lastAnswer?.calls.length) conversation.dropAnswer();
     this.#left.keep(conversation, null);
     failure.message = `${conversation.title}: ${failure.message}`; // another chat is shown
     this.#errors.show(failure, [[t("Try again"), () => this.#router.open(`#/chat/${conversation.id}`)]]);
@@ -451,7 +453,9 @@ export class Answers {
     if (calls.every(({ result }) => result !== undefined)) {
       for (const call of calls) conversation.addResult(call, call.result);
       await this.#attempt(() => this.#answerResults(conversation));
-    } else if (!turn.isLeft) {
+    } else if (turn.isLeft) {
+      if (failure) this.#reportLeft(failure, conversation);
+    } else {
       this.offerContinuation(); // with the question whether the calls may be made
       if (failure) throw failure;
     }
