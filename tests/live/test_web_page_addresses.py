@@ -21,7 +21,7 @@ from tests.live.test_web_page_left_chats import (
 )
 from tests.serving import Served, serve
 
-KEY = "sk-right"
+KEY, OTHER_KEY = "sk-right", "sk-other"
 LOADED = re.compile(r"/v1/chat/completions\?limit=100")  # the requests of a chat that is opened
 
 
@@ -35,15 +35,14 @@ def page(browser: Browser, endless_server: Served) -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def closed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serve(
-        tmp_path_factory.mktemp("closed"), environment={"LLM_BACKEND_API_KEYS": KEY}
-    ) as served:
+    keys = {"LLM_BACKEND_API_KEYS": f"{KEY}, {OTHER_KEY}"}
+    with serve(tmp_path_factory.mktemp("closed"), environment=keys) as served:
         yield served
 
 
-def enter_key(page: Page) -> None:
+def enter_key(page: Page, key: str = KEY) -> None:
     field = page.get_by_label("API key")
-    field.fill(KEY)
+    field.fill(key)
     field.press("Enter")
 
 
@@ -67,6 +66,23 @@ def test_address_that_needs_a_key_is_opened_once_the_key_is_entered(browser, clo
         enter_key(page)
 
         expect(page.locator("#operations-view table").first).to_be_visible()
+
+
+def test_another_key_stops_what_was_left_answering(browser, closed_server):
+    with tab(browser, closed_server.address, "401") as page:
+        page.goto("/")
+        enter_key(page)
+        expect(page.locator("#model")).to_have_value("builtin")
+        held = hold_posts(page)
+        say(page, "Is it stopped?")
+        wait_held(page, held)
+        new_chat(page)
+        expect(chats_named(page, "Is it stopped?")).to_have_count(1)
+        page.get_by_role("button", name="Options").click()
+        with page.expect_event("requestfailed", lambda one: one == held[0].request):
+            enter_key(page, OTHER_KEY)
+
+        expect(chats_named(page, "Is it stopped?")).to_have_count(0)
 
 
 def test_chat_that_could_not_be_opened_is_opened_by_its_link(page):
