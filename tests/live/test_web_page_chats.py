@@ -463,6 +463,37 @@ def test_an_answer_is_stored_whole_though_its_page_was_closed(browser, server, p
         expect(other.get_by_text("Cut short")).to_be_visible()  # by the limit of the test
 
 
+def test_branch_whose_answer_is_followed_after_a_reload_has_buttons_to_the_other(endless_page):
+    page = endless_page
+    say(page, "First?")
+    wait_answered(page)
+    page.route("**/v1/chat/completions", without_end)
+    page.locator("article.question").hover()
+    page.get_by_role("button", name="Edit and resend").click()
+    page.get_by_label("Edited text").fill("Second?")
+    page.keyboard.press("Enter")
+    growing = page.locator("article.answer.is-growing .prose")
+    expect(growing).not_to_be_empty()
+    page.reload()
+    expect(growing).not_to_be_empty()
+    expect(page.locator("article.question p")).to_have_text("Second?")
+    expect(page.locator("article.question .position")).to_have_text("2 of 2")
+    expect(page.locator("#chats li.is-running")).to_have_count(1)
+    page.get_by_role("button", name="Stop").click()
+    wait_answered(page)
+    expect(page.locator("#chats li.is-running")).to_have_count(0)  # it is stored
+    page.get_by_role("button", name="Answer again").click()
+    expect(growing).not_to_be_empty()
+    page.reload()
+    expect(growing).not_to_be_empty()
+    page.get_by_role("button", name="Stop").click()
+
+    expect(page.locator("article.answer .position")).to_have_text("2 of 2")
+    page.get_by_role("button", name="Earlier question").click()
+    expect(page.locator("article.question p")).to_have_text("First?")
+    wait_answered(page)
+
+
 SEND_AT_ONCE = """([selector, text]) => {
   document.querySelector(selector).click();
   document.getElementById("prompt").value = text;

@@ -295,7 +295,7 @@ export class Answers {
       return this.#attempt(() => this.#endUnfollowed(conversation, failure));
     }
     try {
-      const hasAnswer = this.#finish(conversation, answerView, previous),
+      const hasAnswer = this.#finish(conversation, answerView, previous, followedId),
         isAboutQuestion = !hasAnswer && (onRetry || !previous); // rather than of another answer to it
       const lastAnswer = isAboutQuestion ? null : conversation.lastAnswer;
       if (failure) this.#failures.showError(failure, { lastAnswer, hasAnswer, onRetry });
@@ -340,7 +340,7 @@ export class Answers {
   }
 
   /** Draws the end of an answer; returns whether there is one. */
-  #finish(conversation, answerView, previous) {
+  #finish(conversation, answerView, previous, followedId) {
     const answer = conversation.lastAnswer,
       hasAnswer = answer !== null && !isEmpty(answer);
     if (hasAnswer) {
@@ -351,7 +351,8 @@ export class Answers {
       this.#returnQuestion(conversation, answerView, previous);
     }
     if (conversation === this.#view.conversation) {
-      if (hasAnswer && previous) this.#view.draw(); // with the buttons between the branches
+      const isOfBranch = previous || (followedId && conversation.isBranched);
+      if (hasAnswer && isOfBranch) this.#view.draw(); // with the buttons between the branches
       this.offerContinuation();
       this.#view.showTitle();
     }

@@ -218,10 +218,17 @@ export class Conversation {
     this.#branches = Branches.of(branches);
   }
 
-  /** The number (from 1) of a message among its variants, and their count. */
+  /** True if there are other branches, to which buttons lead. */
+  get isBranched() {
+    return this.#branches.storedIds.length > 1;
+  }
+
+  /** The number (from 1) of a message among its variants, and their count; one of a branch that has no answer
+   *  yet is the last. */
   variantAt(index) {
-    const variants = this.#branches.variants(this.messages, index);
-    return { number: variants.indexOf(this.messages[index]) + 1, count: variants.length };
+    const message = this.messages[index],
+      variants = new Set([...this.#branches.variants(this.messages, index), message]);
+    return { number: [...variants].indexOf(message) + 1, count: variants.size };
   }
 
   /** Switches to the branch with the variant before (-1) or after (1) the message at an index. */
