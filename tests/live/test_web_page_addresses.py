@@ -135,6 +135,20 @@ def test_new_chat_is_there_after_a_look_at_the_status(page):
     expect(page.locator("#greeting")).to_be_visible()
 
 
+def test_system_prompt_of_a_new_chat_is_there_after_a_look_at_the_status(page):
+    page.get_by_role("button", name="Options").click()
+    page.get_by_label("System prompt").fill("You are brief.")
+    page.get_by_role("link", name="Status").click()
+    expect(page.locator("#status-view")).to_be_visible()
+    page.go_back()
+    expect(page.locator("#greeting")).to_be_visible()
+
+    expect(page.locator("#system")).to_have_value("You are brief.")
+    page.get_by_role("link", name="Status").click()
+    new_chat(page)
+    expect(page.locator("#system")).to_have_value("")
+
+
 def test_answer_that_begins_beside_the_status_is_there_on_return(page):
     held = look_at_the_status_during(page, "Does it begin?")
     held[0].continue_()

@@ -186,6 +186,22 @@ def test_a_failed_question_of_a_chat_that_was_left_is_sent_again_with_its_files(
         assert len(searched_stores(sent.value)) == 1
 
 
+def test_files_of_a_new_chat_are_there_after_a_look_at_the_status(page):
+    attach(page, "kept.txt")
+    chips = page.locator("#attachments li:not(.is-waiting)")
+    expect(chips).to_have_text(["kept.txt"])
+    page.get_by_role("link", name="Status").click()
+    expect(page.locator("#status-view")).to_be_visible()
+    page.go_back()
+    expect(page.locator("#greeting")).to_be_visible()
+
+    expect(chips).to_have_text(["kept.txt"])
+    with page.expect_request("**/v1/chat/completions") as asked:
+        say(page, "Is it searched?")
+    assert len(searched_stores(asked.value)) == 1
+    wait_answered(page)
+
+
 def test_files_of_a_chat_that_was_left_are_not_shown_with_another(page):
     attach(page, "slow.txt")
     say(page, "What hums?")

@@ -27,11 +27,11 @@ export class ChatOpener {
 
   /** Opens the chat of an address: `chat` with a conversation's id, `stored` with that of a stored
    *  completion, or an empty kind for a new chat. With `isReturn` it is the address of the open chat, which
-   *  is shown again: one that was begun at the address of new chats, too. */
+   *  is shown again: one that was begun at the address of new chats, too, and a new one with its files and
+   *  its system prompt. */
   async open(kind, id, isReturn) {
-    const { conversation } = this.#view,
-      isBegun = isReturn && conversation.messages.length > 0;
-    if (kind ? kind === "chat" && id === conversation.id : isBegun) {
+    const { conversation } = this.#view;
+    if (kind ? kind === "chat" && id === conversation.id : isReturn) {
       this.#view.showTitle();
       if (conversation.storedId) this.#router.replace(conversation.path);
       return;
