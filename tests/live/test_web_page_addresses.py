@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Page, Request, Route, expect
 
 from tests.browser import tab
 from tests.live.test_web_page import say, wait_answered, without_end
@@ -15,6 +15,7 @@ from tests.live.test_web_page_left_chats import (
     chats_named,
     delete,
     hold_posts,
+    is_question,
     new_chat,
     stored_chat,
     wait_held,
@@ -110,6 +111,56 @@ def test_chat_is_opened_when_the_server_answers_again(page):
     page.context.set_offline(False)
 
     expect(page.locator("article.question p")).to_have_text("Is it there again?")
+
+
+def open_slowly(page: Page, title: str) -> list[Route]:
+    """Opens a chat, whose first request is held while another chat is still shown."""
+    link = chats_named(page, title).get_by_role("link")
+    conversation = (link.get_attribute("href") or "").rpartition("/")[2]
+    held: list[Route] = []
+    page.route(
+        re.compile(f"{LOADED.pattern}.*{conversation}"), lambda one: held.append(one), times=1
+    )
+    link.click()
+    wait_held(page, held)
+    return held
+
+
+def test_message_to_a_chat_that_opens_slowly_is_sent_to_no_other(page):
+    stored_chat(page, "Which one opens slowly?")
+    new_chat(page)
+    stored_chat(page, "Which one is opened instead?")
+    held = open_slowly(page, "Which one opens slowly?")
+    say(page, "Is it for you?")
+    chats_named(page, "Which one is opened instead?").get_by_role("link").click()
+    expect(page.locator("article.question p")).to_have_text("Which one is opened instead?")
+    held[0].continue_()
+    page.evaluate("fetch('ping').then((answer) => answer.text())")  # after which it is sent
+
+    expect(page.locator("article.question p")).to_have_text("Which one is opened instead?")
+    expect(page.get_by_label("Message")).to_have_value("Is it for you?")
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
+
+
+def test_chat_is_not_answered_again_while_another_one_opens(page):
+    stored_chat(page, "Which one comes late?")
+    new_chat(page)
+    stored_chat(page, "Which one is answered again?")
+    held = open_slowly(page, "Which one comes late?")
+    requests: list[Request] = []
+    page.on("request", lambda one: is_question(one) and requests.append(one))
+    page.get_by_role("button", name="Answer again").click()
+    page.locator("article.question").hover()
+    page.get_by_role("button", name="Edit and resend").click()
+    page.get_by_label("Edited text").fill("Is it asked otherwise?")
+    page.keyboard.press("Enter")
+    held[0].continue_()
+    expect(page.locator("article.question p")).to_have_text("Which one comes late?")
+    page.evaluate("fetch('ping').then((answer) => answer.text())")  # after which one is sent
+
+    assert requests == []
+    expect(page.locator("article.question p")).to_have_text("Which one comes late?")
+    wait_answered(page)
 
 
 def look_at_the_status_during(page: Page, question: str) -> list[Route]:

@@ -76,14 +76,18 @@ export class Answers {
 
   // -- what the user does
 
-  /** Sends the text of the field to the chat of the address. */
+  /** Sends the text of the field to the chat of the address; it stays in its field if another one is opened
+   *  meanwhile. */
   send() {
     return this.#attempt(() => this.#send());
   }
 
   async #send() {
-    const awaited = [this.#router, this.#options, this.#images, this.#documents];
+    if (!(await this.#router.settle())) return;
+    const { conversation } = this.#view,
+      awaited = [this.#options, this.#images, this.#documents];
     await Promise.all([loadMarkdown(), ...awaited.map((one) => one.settle())]);
+    if (!(await this.#staysOpen(conversation))) return;
     const field = byId("prompt"),
       text = field.value.trim();
     if (!text || this.#turn) return;
@@ -100,8 +104,9 @@ export class Answers {
   }
 
   async #branch(index, text) {
-    const { conversation } = this.#view,
-      { images, documents } = conversation.messages[index],
+    const { conversation } = this.#view;
+    if (!(await this.#staysOpen(conversation)) || this.#turn) return;
+    const { images, documents } = conversation.messages[index],
       previous = conversation.branchAt(index);
     this.#notice.hide();
     this.#view.draw();
@@ -223,6 +228,7 @@ export class Answers {
     if (this.#turn) return false;
     const { conversation } = this.#view,
       last = conversation.messages.at(-1);
+    if (!(await this.#staysOpen(conversation))) return false;
     const run = this.#options.isDetaching ? await findRunning(conversation.id) : null;
     if (this.#turn || conversation !== this.#view.conversation) return false;
     if (last !== conversation.messages.at(-1)) return false; // the same button was used twice
@@ -230,6 +236,12 @@ export class Answers {
     this.#withdrawReturned();
     this.rejoin(conversation, run);
     return false;
+  }
+
+  /** Waits for the chat of the address; returns whether that is this one, which is shown until then. */
+  async #staysOpen(conversation) {
+    await this.#router.settle();
+    return conversation === this.#view.conversation;
   }
 
   // -- answers
@@ -434,7 +446,7 @@ export class Answers {
   /** Makes the calls, or not, and has the model continue with their results. A call that has its result
    *  is not made again when another one fails. */
   async #answerCalls(conversation, calls, isAllowed) {
-    if (this.#turn || conversation !== this.#view.conversation) return;
+    if (!(await this.#staysOpen(conversation)) || this.#turn) return;
     const turn = new Turn({ onSilence: () => this.#failures.showToolSilence(), staysOnPage: true });
     this.#setTurn(turn);
     this.#left.keep(conversation, turn);

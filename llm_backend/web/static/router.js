@@ -76,10 +76,13 @@ export class Router {
     if (this.#hasFailed) this.follow();
   }
 
-  /** Waits for the page of the address, whose event may not have come yet. */
+  /** Waits for the page of the address, whose event may not have come yet; returns whether it is still the
+   *  address. */
   async settle() {
     if (!this.#isFollowed) this.follow();
+    const visit = this.#visit;
     await this.#opening;
+    return visit === this.#visit && this.#isFollowed;
   }
 
   /** Adds the address of a chat to the history; no event follows. */
