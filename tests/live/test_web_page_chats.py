@@ -531,6 +531,14 @@ def test_a_chat_that_was_renamed_keeps_its_title_when_it_goes_on(page):
     assert asked.value.post_data_json["metadata"]["title"] == "Greetings"
 
 
+def test_title_ends_before_a_character_for_which_there_is_no_room(page):
+    say(page, f"{'a' * 79}\N{GRINNING FACE} and more?")
+    wait_answered(page)
+
+    expect(page.locator("#chats a")).to_have_text("a" * 79)
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
 TYPE_AT_ONCE = """(text) => {
   const field = document.activeElement;
   for (const letter of text) {

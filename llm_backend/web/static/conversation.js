@@ -20,6 +20,7 @@ import {
 import { language, t } from "./language.js";
 import {
   CONTINUE_PROMPT,
+  beginningOf,
   callsOf,
   isShown,
   joinAnswers,
@@ -248,7 +249,7 @@ export class Conversation {
   /** Has the model name the chat, at the lowest priority; returns the completion with its new title, or null. */
   async generateTitle(model) {
     const { storedId, title: before } = this,
-      excerpts = this.messages.map(({ content }) => content.slice(0, TITLE_INPUT_CHARACTERS));
+      excerpts = this.messages.map(({ content }) => beginningOf(content, TITLE_INPUT_CHARACTERS));
     const { choices } = await request(PATH, {
       method: "POST",
       body: {

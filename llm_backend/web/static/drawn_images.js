@@ -6,6 +6,7 @@ import { request, requestBlob, streamEvents, upload } from "./api.js";
 import { announce, iconButton, make, saveFile } from "./dom.js";
 import { blobOf, image } from "./images.js";
 import { t } from "./language.js";
+import { beginningOf } from "./messages.js";
 
 const PREVIEWS = 3;
 const PURPOSE = "vision"; // of the files of images
@@ -67,7 +68,7 @@ export const imageIdsOf = (metadata) =>
 
 /** The text of an answer that is an image, with the id of its file if it is stored. */
 export function imageText(prompt, fileId) {
-  const alt = prompt.replaceAll(/[[\]\s]+/g, " ").trim().slice(0, ALT_CHARACTERS);
+  const alt = beginningOf(prompt.replaceAll(/[[\]\s]+/g, " ").trim(), ALT_CHARACTERS);
   return `![${alt}](${fileId ? `v1/files/${fileId}/content` : ""})`;
 }
 

@@ -11,7 +11,10 @@ export const REFUSED = "The user refused this call.";
 export const ERROR_PREFIX = "Error: ";
 
 /** A title for a chat: the first line of a text. */
-export const titleFrom = (text) => text.trim().split("\n")[0].slice(0, TITLE_CHARACTERS);
+export const titleFrom = (text) => beginningOf(text.trim().split("\n")[0], TITLE_CHARACTERS);
+
+/** The beginning of a text, without half of a character at its end: servers refuse that. */
+export const beginningOf = (text, length) => text.slice(0, length).replace(/\p{Surrogate}$/u, "");
 
 export const newAnswer = () => ({
   role: "assistant",

@@ -3,6 +3,7 @@
 import { RequestError, requestBlob, upload } from "./api.js";
 import { byId, changeIcon, fitHeight, iconButton } from "./dom.js";
 import { t } from "./language.js";
+import { beginningOf } from "./messages.js";
 
 const MAX_CHARACTERS = 4000; // of a request for speech; the document allows 4096
 const FILE_NAME = "message.webm";
@@ -94,7 +95,7 @@ async function play(player, audio, signal) {
 function piecesOf(text) {
   const pieces = [];
   for (let rest = text.trim(); rest; ) {
-    const part = rest.slice(0, MAX_CHARACTERS);
+    const part = beginningOf(rest, MAX_CHARACTERS);
     const end = rest === part ? part.length : lastEnd(part);
     pieces.push(rest.slice(0, end));
     rest = rest.slice(end).trim();
