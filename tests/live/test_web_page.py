@@ -417,6 +417,18 @@ def test_overlays_close_by_escape_or_by_a_click_beside_them(page):
     expect(menu).to_be_focused()
 
 
+def test_menu_of_a_phone_closes_by_the_link_of_what_is_open(page):
+    say(page, "Hello!")
+    wait_answered(page)
+    page.set_viewport_size({"width": 375, "height": 700})
+    menu = page.get_by_role("button", name="Open the menu")
+    for link in (page.get_by_role("link", name="Hello!"), page.get_by_role("link", name="Status")):
+        for _ in range(2):
+            menu.click()
+            link.click()
+            expect(menu).to_have_attribute("aria-expanded", "false")
+
+
 def test_options_close_when_another_page_is_opened(page):
     page.goto("/#/status")
     page.goto("/#/")

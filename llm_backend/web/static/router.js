@@ -37,7 +37,9 @@ export class Router {
       if (!this.#isFollowed) this.follow();
     });
     document.addEventListener("click", ({ target }) => {
-      if (this.#isFollowed && target.closest('a[href^="#/"]')?.hash === this.#path) this.retry(); // no event comes
+      if (!this.#isFollowed || target.closest('a[href^="#/"]')?.hash !== this.#path) return;
+      sidebar.close(); // no event comes
+      this.retry();
     });
   }
 
