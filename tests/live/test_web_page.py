@@ -199,6 +199,20 @@ def test_chosen_options_are_in_the_request(page):
     expect(field).to_have_value("You rhyme.")
 
 
+def test_system_prompt_is_for_new_chats_no_more_when_that_is_unchecked(page):
+    page.get_by_role("button", name="Options").click()
+    page.get_by_label("System prompt").fill("You are brief.")
+    is_default = page.get_by_label("Use it for new chats too")
+    is_default.check()
+    page.reload()
+    expect(page.locator("#system")).to_have_value("You are brief.")
+    page.locator("#keep-system").evaluate("box => box.click()")  # Safari focuses no checkbox
+    page.reload()
+    expect(page.locator("#model")).to_have_value("builtin")
+
+    expect(page.locator("#system")).to_have_value("")
+
+
 def test_the_temperature_of_a_tab_is_not_changed_by_another_tab(page):
     other = page.context.new_page()
     other.goto("/")

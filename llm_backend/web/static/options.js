@@ -30,7 +30,7 @@ export class Options {
   constructor({ onKey, onModel }) {
     this.#onModel = onModel;
     for (const field of [this.#system, this.#isDefault])
-      field.addEventListener("change", () => this.#rememberSystem());
+      field.addEventListener("change", () => this.#rememberSystem(field));
     this.#models.addEventListener("change", () => this.#offerPersonalities());
     for (const field of [this.#models, this.#personalities])
       field.addEventListener("change", () => {
@@ -273,10 +273,11 @@ export class Options {
     this.#personalities.parentElement.hidden = names.length === 0;
   }
 
-  /** Remembers the system prompt if new chats are to have it, too. */
-  #rememberSystem() {
+  /** Remembers the system prompt if new chats are to have it, too, and forgets it if they are not any more;
+   *  `changed` is the field that the user has changed. */
+  #rememberSystem(changed) {
     if (this.#isDefault.checked) persistent.set("system", this.system);
-    else if (document.activeElement === this.#isDefault) persistent.set("system", "");
+    else if (changed === this.#isDefault) persistent.set("system", "");
     this.#showSystemState();
   }
 
