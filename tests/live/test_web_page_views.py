@@ -204,6 +204,8 @@ def test_a_model_is_downloaded_loaded_and_removed_on_the_page(browser, tmp_path)
             row = rows.filter(has_text="tiny-Q8_0")
             expect(row).to_contain_text("unloaded")
             expect(page.locator("#status-view [role=status]")).to_contain_text("is downloaded.")
+            offered = page.locator("#model option")
+            expect(offered).to_have_text(["builtin", "tiny-Q8_0"])
             row.get_by_role("button", name="Load tiny-Q8_0", exact=True).click()
             expect(row).to_contain_text("ready")
             screenshot(page, "downloaded")
@@ -211,6 +213,7 @@ def test_a_model_is_downloaded_loaded_and_removed_on_the_page(browser, tmp_path)
             row.get_by_role("button", name="Remove tiny-Q8_0").click()
             page.get_by_role("dialog").get_by_role("button", name="Remove").click()
             expect(row).to_have_count(0)
+            expect(offered).to_have_text(["builtin"])
 
     assert kept.status == 403
     assert not list((tmp_path / "models").rglob("*.gguf"))
@@ -427,6 +430,29 @@ def test_no_download_is_offered_where_the_server_has_none(browser, server):
         expect(page.get_by_role("button", name="Unload builtin", exact=True)).to_be_visible()
 
         expect(page.get_by_label("Model of the Hugging Face hub")).to_have_count(0)
+
+
+def test_a_model_that_the_status_lists_late_can_be_removed(browser, server):
+    with tab(browser, server.address) as page:
+        page.route("**/v1/info", without_pulls)
+        page.route("**/v1/models", in_the_folder)
+        page.goto("/")
+        expect(page.locator("#model")).to_have_value("builtin")
+        held: list[Route] = []
+        page.route("**/status", lambda route: held.append(route))
+        page.get_by_role("link", name="Status").click()
+        wait_until(lambda: held, page.wait_for_timeout)
+        page.evaluate("fetch('ping').then((answer) => answer.text())")
+        held[0].continue_()
+
+        expect(page.get_by_role("button", name="Remove builtin")).to_be_visible()
+
+
+def in_the_folder(route: Route) -> None:
+    """As a server lists a model that was downloaded."""
+    models = route.fetch().json()
+    models["data"][0]["file"] = "small.gguf"
+    route.fulfill(json=models)
 
 
 def without_pulls(route: Route) -> None:

@@ -36,7 +36,11 @@ class App {
   loading;
   #timer = null; // of the next load of the models
   #notice = new Notice({ element: byId("notice"), field: byId("prompt") });
-  #options = new Options({ onKey: () => this.#useKey(), onModel: () => this.#showModel() });
+  #options = new Options({
+    onKey: () => this.#useKey(),
+    onModel: () => this.#showModel(),
+    onLoaded: () => this.#showModels(),
+  });
   #errors = new ErrorReport({
     notice: this.#notice,
     options: this.#options,
@@ -170,10 +174,6 @@ class App {
   /** Loads the models, again and again while one is starting: its kind is known only then. */
   async #loadModels() {
     const isStarting = await this.#options.loadModels();
-    byId("to-administration").hidden = !this.#options.mayAdminister;
-    this.#attachments.offer(this.#options);
-    offerVoice(this.#options.local, (error) => this.#errors.show(error));
-    this.#view.showGreeting();
     clearTimeout(this.#timer);
     if (isStarting)
       this.#timer = setTimeout(
@@ -194,6 +194,13 @@ class App {
     } catch (error) {
       this.#errors.showIfNoticeIsFree(error);
     }
+  }
+
+  /** Shows what the models that are served now can do. */
+  #showModels() {
+    byId("to-administration").hidden = !this.#options.mayAdminister;
+    offerVoice(this.#options.local, (error) => this.#errors.show(error));
+    this.#showModel();
   }
 
   /** Shows the chosen model, and what can be attached for it. */

@@ -4,8 +4,8 @@ import { ConnectionLost, streamLines } from "./api.js";
 import { make } from "./dom.js";
 import { formatCount, t } from "./language.js";
 
-/** A form that downloads a model; `onDownloaded` is called when one is there. */
-export function downloadForm({ isServed, onDownloaded }) {
+/** A form that downloads a model. */
+export function downloadForm({ isServed }) {
   const name = make("input", {
     type: "text",
     id: "download-name",
@@ -34,7 +34,6 @@ export function downloadForm({ isServed, onDownloaded }) {
         : t("{name} is downloaded. Start the server with --model {name}, or with --serve-models-folder.", {
             name: model,
           });
-      onDownloaded();
     } catch (error) {
       state.textContent = controller.signal.aborted
         ? t("Stopped. The download goes on from here when it is begun again.")

@@ -21,14 +21,18 @@ export class Options {
   #detachesChats = false;
   #servesFolder = false;
   #pullsModels = false;
+  #removable = [];
   #system = byId("system");
   #isDefault = byId("keep-system");
   #parameters = new Parameters();
   #onModel;
+  #onLoaded;
 
-  /** `onKey` is called for another API key, and `onModel` for another model or personality. */
-  constructor({ onKey, onModel }) {
+  /** `onKey` is called for another API key, `onModel` for another model or personality, and `onLoaded` once
+   *  the models of the server are loaded, each time. */
+  constructor({ onKey, onModel, onLoaded }) {
     this.#onModel = onModel;
+    this.#onLoaded = onLoaded;
     for (const field of [this.#system, this.#isDefault])
       field.addEventListener("change", () => this.#rememberSystem(field));
     this.#models.addEventListener("change", () => this.#offerPersonalities());
@@ -121,6 +125,11 @@ export class Options {
   /** True if the server downloads models for keys that administer. */
   get pullsModels() {
     return this.#pullsModels;
+  }
+
+  /** The names of the models whose files the server can delete. */
+  get removable() {
+    return this.#removable;
   }
 
   /** True if models may call tools. */
@@ -244,6 +253,7 @@ export class Options {
     byId("tools-field").hidden = !info.answers_mcp;
     const otherIds = models.filter(({ kind }) => kind && kind !== "chat").map(({ id }) => id);
     this.#local = models;
+    this.#removable = data.filter(({ file }) => file).map(({ id }) => id);
     this.#available = data.filter((one) => draws(one) || !otherIds.includes(one.alias_of ?? one.id));
     const { names, model: before } = this,
       wanted = this.#wanted;
@@ -257,6 +267,7 @@ export class Options {
     this.isLoaded = true;
     this.#offerPersonalities();
     for (const name of [persistent.get("model"), before, wanted]) this.#select(name);
+    this.#onLoaded();
     return models.some(({ state }) => state === "starting");
   }
 

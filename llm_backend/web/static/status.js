@@ -40,7 +40,7 @@ export class StatusPage {
   #element = byId("status-view");
   #controller = null;
   #options;
-  #removable = new Set();
+  #served = ""; // the models whose chats are offered, with their states
   #samples;
   #speeds;
   #state;
@@ -68,7 +68,6 @@ export class StatusPage {
     this.#build();
     this.#followStatus(this.#controller.signal);
     this.#listErrors();
-    this.#offerDownloads().catch(({ message }) => this.#showFailure(message));
   }
 
   close() {
@@ -87,6 +86,7 @@ export class StatusPage {
     this.#line = make("dd", { className: "line" });
     this.#models = make("tbody", { className: "models" });
     this.#rows = new Map();
+    this.#served = "";
     this.#drawings = make("tbody", {});
     this.#errors = make("tbody", {});
     this.#failure = make("p", { className: "notice", role: "alert", hidden: true });
@@ -135,27 +135,14 @@ export class StatusPage {
     this.#failure.after(this.#downloads);
   }
 
-  /** Offers downloads, and removal of models in the server's folder, to keys that administer. */
-  async #offerDownloads() {
-    if (!this.#options.isLoaded) await this.#options.loadModels();
-    if (!this.#options.mayAdminister) {
-      this.#downloads.replaceChildren(); // of another key
-      return;
-    }
-    const isServed = this.#options.servesFolder;
-    if (this.#options.pullsModels && !this.#downloads.hasChildNodes())
-      this.#downloads.append(downloadForm({ isServed, onDownloaded: () => this.#findRemovable() }));
-    await this.#findRemovable();
-  }
-
-  async #findRemovable() {
-    try {
-      const { data } = await request("v1/models");
-      this.#removable = new Set(data.filter(({ file }) => file).map(({ id }) => id));
-      for (const [id, row] of this.#rows) row.offerRemoval(this.#removable.has(id));
-    } catch ({ message }) {
-      this.#showFailure(message);
-    }
+  /** Loads the models again: chats offer those that are served now. Keys that administer can remove those of the
+   *  server's folder, and download others. */
+  async #loadModels() {
+    await this.#options.loadModels();
+    const { mayAdminister, removable, pullsModels, servesFolder: isServed } = this.#options;
+    for (const [id, row] of this.#rows) row.offerRemoval(mayAdminister && removable.includes(id));
+    if (!mayAdminister) this.#downloads.replaceChildren(); // of another key
+    else if (pullsModels && !this.#downloads.hasChildNodes()) this.#downloads.append(downloadForm({ isServed }));
   }
 
   async #followStatus(signal) {
@@ -185,6 +172,7 @@ export class StatusPage {
     if (failure === null) this.#samples.push({ at: performance.now(), generated: sum("generated_tokens") });
     else this.#samples = []; // else the tokens from before would count as new once it answers again
     this.#drawModels(models);
+    if (failure === null) this.#loadChangedModels(models);
     this.#drawingsTable.hidden = drawings.length === 0;
     this.#drawings.replaceChildren(...drawings.map(drawingRow));
   }
@@ -196,7 +184,6 @@ export class StatusPage {
           model.id,
           new ModelRow(model.id, (message) => this.#showFailure(message)),
         );
-        if (this.#downloads.hasChildNodes()) this.#findRemovable(); // the model has just been downloaded
       }
       this.#rows.get(model.id).draw(model);
     }
@@ -204,6 +191,14 @@ export class StatusPage {
     const isSame = elements.every((one, index) => this.#models.children[index] === one);
     if (!isSame || this.#models.children.length !== elements.length)
       this.#models.replaceChildren(...elements);
+  }
+
+  /** Loads the models if others are served than before, or one is in another state. */
+  #loadChangedModels(models) {
+    const served = JSON.stringify(models.map(({ id, state }) => [id, state]));
+    if (served === this.#served) return;
+    this.#served = served;
+    this.#loadModels().catch(({ message }) => this.#showFailure(message));
   }
 
   /** Shows why a model was not loaded or unloaded; null if it was. */
