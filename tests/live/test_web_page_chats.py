@@ -548,6 +548,36 @@ TYPE_AT_ONCE = """(text) => {
 }"""  # keys of a busy machine may have pauses between them
 
 
+def test_chat_that_is_renamed_where_an_earlier_branch_was_found_has_its_title_everywhere(page):
+    say(page, "Is it about her?\nHypatia")
+    wait_answered(page)
+    page.locator("article.question").hover()
+    page.get_by_role("button", name="Edit and resend").click()
+    page.get_by_label("Edited text").fill("Is it about him?\nEuclid")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("2 of 2").first).to_be_visible()
+    wait_answered(page)
+    field, item = page.get_by_label("Search chats"), page.locator("#chats li")
+    store_chat(page, "Stored beside it")
+    show_anew(page)
+    expect(item).to_have_count(2)
+    field.fill("unheard-of")
+    expect(item).to_have_count(0)
+    field.fill("Hypatia")
+    expect(item).to_have_count(1)
+    item.hover()
+    item.get_by_role("button", name="Rename").click()
+    page.get_by_label("Title").fill("Scholars")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Scholars")).to_be_attached()
+    field.fill("")
+
+    expect(page.locator("#chats a")).to_have_text(["Stored beside it", "Scholars"])
+    field.fill("Euclid")
+    expect(page.locator("#chats a")).to_have_count(1)
+    expect(page.locator("#chats a")).to_contain_text("Scholars")
+
+
 def test_chats_are_searched_as_one_types(page):
     for text in ("Hello Alice of the Pythagoras school!", "Hello Carol!"):
         page.get_by_role("button", name="New chat").click()

@@ -8,7 +8,7 @@ import {
   listChats,
   loadConversation,
   loadStoredChatIfThere,
-  rename,
+  renameChat,
   titleOf,
 } from "./conversation.js";
 import { listRunning } from "./detached.js";
@@ -296,7 +296,7 @@ export class Chats {
     const buttons = item.querySelectorAll("button");
     for (const button of buttons) button.disabled = true; // until the item has the new title
     try {
-      const renamed = await rename(chat, title);
+      const renamed = await renameChat(chat, title);
       this.#titles.note(renamed, titleOf(chat));
       this.#loading.abort(); // a list of before has the earlier title
       this.#isOutdated = true;

@@ -427,6 +427,16 @@ export const rename = (completion, title, { before } = {}) =>
     },
   });
 
+/** Gives a stored chat another title: for a conversation of this page all its completions, as a search finds
+ *  each branch. Returns the completion with its title, or a later one if it is deleted by now. */
+export async function renameChat(completion, title) {
+  const conversation = conversationOf(completion),
+    stored = conversation ? await completionsOf(conversation) : [];
+  const renamed = await Promise.all(stored.map((one) => ifStored(rename(one, title))));
+  const isSame = (one) => one?.id === completion.id;
+  return renamed.find(isSame) ?? renamed.find(Boolean) ?? rename(completion, title);
+}
+
 /** Deletes a stored chat: for a conversation of this page all its completions, images and files. */
 export async function deleteChat(completion) {
   const conversation = conversationOf(completion),
