@@ -7,7 +7,9 @@ import openai
 from playwright.sync_api import Page, Request, Route, expect
 
 from tests.browser import tab
+from tests.live.conftest import delete_chats
 from tests.live.test_web_page import say, wait_answered
+from tests.live.test_web_page_chats import store_chat
 
 
 def in_pages_of_one(route: Route) -> None:
@@ -158,6 +160,31 @@ def test_older_chats_that_come_late_are_not_added_to_what_was_found(page):
     expect(links).to_have_text(["Hello Grace!"])
     page.get_by_role("button", name="Older chats").click()
     expect(links).to_have_text(["Hello Grace!", "Hello Frank!"])
+
+
+def test_older_chats_are_listed_though_the_last_one_of_the_list_is_deleted(browser, server):
+    delete_chats(server)
+    with tab(browser, server.address, expected_error="400") as page:
+        for title in ("Stored first", "Stored second", "Stored third"):
+            store_chat(page, title)
+        page.route(re.compile(r"limit=40"), in_pages_of_one)
+        page.goto("/")
+        links, older = page.locator("#chats a"), page.get_by_role("button", name="Older chats")
+        expect(links).to_have_text(["Stored third"])
+        older.click()
+        expect(links).to_have_text(["Stored third", "Stored second"])
+        item = page.locator("#chats li", has_text="Stored second")
+        item.hover()
+        item.get_by_role("button", name="Delete").click()
+        page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        expect(links).to_have_text(["Stored third"])
+        older.evaluate("button => (button.dataset.drawn = 'before')")
+        older.click()
+        expect(page.locator("[data-drawn]")).to_have_count(0)  # the list is drawn anew
+        older.click()
+
+        expect(links).to_have_text(["Stored third", "Stored first"])
+        expect(page.get_by_role("alert")).to_have_count(0)
 
 
 def compose(page: Page, text: str) -> None:

@@ -215,7 +215,8 @@ export class Chats {
     this.#element.append(more);
   }
 
-  /** Appends a page to the list of the button, unless another list was drawn meanwhile. */
+  /** Appends a page to the list of the button, unless another list was drawn meanwhile. The list is loaded anew
+   *  if the chat that it follows is deleted. */
   async #loadMore(button, after) {
     button.disabled = true;
     try {
@@ -226,7 +227,9 @@ export class Chats {
     } catch (error) {
       if (!button.isConnected) return;
       button.disabled = false;
-      this.#onFailed(error);
+      if (error.status !== 400) return this.#onFailed(error);
+      this.#drawnList = "";
+      await this.load().catch(this.#onFailed);
     }
   }
 
