@@ -83,6 +83,18 @@ def test_a_file_of_several_chats_offers_each(page):
     expect(page.locator("article.question p")).to_have_text("Hello one!")
 
 
+def test_chat_of_a_file_with_a_long_title_goes_on(page):
+    said = [{"role": "user", "content": "Hello!"}]
+    chat = {"title": "long " * 200, "messages": said}
+    page.locator("#chat-file").set_input_files(chat_file("a.json", chat))
+    expect(page.locator("article.question")).to_have_count(1)
+    say(page, "And now?")
+    wait_answered(page)
+
+    expect(page.locator("article.question")).to_have_count(2)
+    expect(page.locator("#chats a[aria-current]")).to_contain_text("long long")
+
+
 def test_a_malformed_address_is_an_alert_and_the_page_works(page):
     page.goto("/#/chat/%E0")
     expect(page.get_by_role("alert")).to_have_text("This address names no chat.")

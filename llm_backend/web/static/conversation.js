@@ -39,6 +39,7 @@ const TITLE_PROMPT =
 const TITLE_INPUT_CHARACTERS = 1000; // of each message
 const TITLE_TOKENS = 300; // including the model's reasoning
 const STORED_PAUSES_MS = [50, 100, 250, 500, 1000];
+const LONGEST_TITLE = 200; // characters, as in the field of the list
 const MAX_BRANCHES = 40; // shown; earlier ones stay stored
 
 export class Conversation {
@@ -295,7 +296,7 @@ export class Conversation {
   /** The chat of a file's object; it is stored with its next message. Throws for another object. */
   static fromExport({ title, model, system, messages, metadata }) {
     const conversation = new Conversation();
-    conversation.title = String(title ?? "");
+    conversation.title = beginningOf(String(title ?? ""), LONGEST_TITLE);
     conversation.model = model ?? undefined;
     conversation.system = String(system ?? systemOf(messages));
     conversation.messages = shownMessages(messages, metadata);
