@@ -506,6 +506,18 @@ def test_branch_whose_answer_is_followed_after_a_reload_has_buttons_to_the_other
     wait_answered(page)
 
 
+def test_chat_of_another_client_with_a_text_that_resembles_a_document_is_opened(page):
+    part = {"type": "text", "text": '<file name="\\q">\nHello!\n</file>'}
+    said = [{"role": "user", "content": [part]}]
+    body = {"model": "builtin", "messages": said, "store": True}
+    stored = page.request.post("/v1/chat/completions", data=body).json()
+    page.goto(f"/#/stored/{stored['id']}")
+
+    expect(page.locator("article.question p")).to_contain_text("Hello!")
+    expect(page.locator("article.question li")).to_have_count(0)
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
 SEND_AT_ONCE = """([selector, text]) => {
   document.querySelector(selector).click();
   document.getElementById("prompt").value = text;

@@ -117,7 +117,11 @@ const DOCUMENT = /^<file name=("(?:[^"\\\n]|\\.)*")>\n([^]*)\n<\/file>$/;
 function documentOf({ type, text, file }) {
   if (type === "file" && file.file_data) return { name: file.filename ?? "", data: file.file_data };
   const match = type === "text" && DOCUMENT.exec(text);
-  return match ? { name: JSON.parse(match[1]), text: match[2] } : null;
+  try {
+    return match ? { name: JSON.parse(match[1]), text: match[2] } : null;
+  } catch {
+    return null; // another client's text that begins so
+  }
 }
 
 /** True for an image that needs no request to be shown. */
