@@ -392,9 +392,9 @@ def test_a_chat_that_is_listed_again_while_it_is_deleted_is_removed(page):
     expect(item).to_have_count(0)
 
 
-@pytest.mark.parametrize("is_left", [True, False])
-def test_a_chat_that_is_renamed_while_it_is_answered_keeps_its_title(page, is_left):
-    question, title = f"What was its name ({is_left})?", f"Another name ({is_left})"
+@pytest.mark.parametrize("how", ["is left", "is loaded again", "stays"])
+def test_a_chat_that_is_renamed_while_it_is_answered_keeps_its_title(page, how):
+    question, title = f"What was its name when it {how}?", f"Another name of one that {how}"
     item = stored_chat(page, question)
     page.route(COMPLETIONS, without_end)
     say(page, "Say much!")
@@ -405,10 +405,12 @@ def test_a_chat_that_is_renamed_while_it_is_answered_keeps_its_title(page, is_le
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name=title)).to_be_visible()
     address = page.url
-    if is_left:
+    if how == "is left":
         new_chat(page)
         page.goto(address)
-        expect(page.locator(GROWING)).not_to_be_empty()
+    if how == "is loaded again":
+        page.reload()
+    expect(page.locator(GROWING)).not_to_be_empty()
     page.get_by_role("button", name="Stop").click()
     wait_answered(page, 2)
     expect(page.locator("#chats li:not(.is-running)", has_text=title)).to_be_visible()

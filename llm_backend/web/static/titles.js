@@ -1,10 +1,14 @@
 // Titles that chats got while they were answered: such an answer is stored with an earlier title, and then
-// gets the new one.
+// gets the new one. They last as long as the tab, as an answer goes on while its page is loaded again.
 
 import { conversationOf, rename, titleOf } from "./conversation.js";
+import { ofSession } from "./storage.js";
+
+const STORED = "titles"; // as JSON
 
 export class Titles {
-  #given = new Map(); // by conversation, `{ id, title, earlier }`: the completion that has it, and titles before
+  /** By conversation, `{ id, title, earlier }`: the completion that has the title, and titles before. */
+  #given = new Map(JSON.parse(ofSession.get(STORED) ?? "[]"));
   #onRestored;
 
   /** `onRestored` gets the id of a conversation and its title. */
@@ -19,6 +23,7 @@ export class Titles {
     const { earlier = [] } = this.#given.get(conversation) ?? {};
     const { id } = completion;
     this.#given.set(conversation, { id, title: titleOf(completion), earlier: [...earlier, before] });
+    this.#store();
   }
 
   /** Shows the titles of chats that are being answered, and gives listed chats theirs again where a later
@@ -37,11 +42,17 @@ export class Titles {
         this.#given.set(conversation, { id: stored.id, title, earlier });
         this.#onRestored(conversation, title);
       }
+      this.#store();
     }
   }
 
   /** Forgets the titles, as the chats of another key lack them. */
   forget() {
     this.#given.clear();
+    this.#store();
+  }
+
+  #store() {
+    ofSession.set(STORED, JSON.stringify([...this.#given]));
   }
 }
