@@ -113,6 +113,15 @@ def test_chat_is_opened_when_the_server_answers_again(page):
     expect(page.locator("article.question p")).to_have_text("Is it there again?")
 
 
+def test_view_that_could_not_be_loaded_is_opened_when_the_server_answers_again(page):
+    page.context.set_offline(True)
+    page.get_by_role("link", name="Operations").click()
+    expect(page.get_by_role("alert")).to_have_text("The server cannot be reached.")
+    page.context.set_offline(False)
+
+    expect(page.locator("#operations-view table").first).to_be_visible()
+
+
 def open_slowly(page: Page, title: str) -> list[Route]:
     """Opens a chat, whose first request is held while another chat is still shown."""
     link = chats_named(page, title).get_by_role("link")

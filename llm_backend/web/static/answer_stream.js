@@ -1,5 +1,7 @@
 // Streams of answers, drawn while they grow: of a new answer, or of one that the server is writing.
 
+import { loadModule } from "./api.js";
+
 export class AnswerStream {
   #view;
   #router;
@@ -92,7 +94,7 @@ export async function listTools() {
 }
 
 async function allTools() {
-  const listing = (listed ??= import("./tools.js").then(({ functionTools }) => functionTools()));
+  const listing = (listed ??= loadModule(() => import("./tools.js")).then(({ functionTools }) => functionTools()));
   try {
     return await listing;
   } catch (error) {

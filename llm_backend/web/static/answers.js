@@ -1,7 +1,7 @@
 // Questions and answers of the open chat: each question is sent, and its answer drawn, stopped,
 // continued, generated again, or followed where the server is already writing it.
 
-import { RequestError } from "./api.js";
+import { RequestError, loadModule } from "./api.js";
 import { AnswerFailures } from "./answer_failures.js";
 import { AnswerStream, listTools } from "./answer_stream.js";
 import { newId, waitUntilStored } from "./conversation.js";
@@ -434,7 +434,7 @@ export class Answers {
   async #offerApproval(conversation) {
     const { calls = [], isCut } = conversation.lastAnswer ?? {};
     if (!this.#options.usesTools || isCut || !calls.length) return;
-    const { approvalPanel } = await import("./tools.js");
+    const { approvalPanel } = await loadModule(() => import("./tools.js"));
     if (conversation !== this.#view.conversation || this.#turn) return;
     this.#view.transcript.showApproval(
       approvalPanel(calls, (isAllowed) =>
@@ -452,7 +452,7 @@ export class Answers {
     this.#left.keep(conversation, turn);
     let failure = null;
     try {
-      const { runCall } = await turn.wait(import("./tools.js"));
+      const { runCall } = await turn.wait(loadModule(() => import("./tools.js")));
       for (const call of calls) {
         call.result ??= await runCall(call, isAllowed, turn.signal);
         turn.noteEvent();

@@ -73,6 +73,16 @@ export async function isReachable() {
   }
 }
 
+/** Returns a module that is loaded when it is needed; throws `ConnectionLost` if it does not arrive. */
+export async function loadModule(load) {
+  try {
+    return await load();
+  } catch (error) {
+    if (error instanceof TypeError) throw new ConnectionLost(t("The server cannot be reached."));
+    throw error;
+  }
+}
+
 /** Yields the parsed events of a stream until `[DONE]`; throws `ConnectionLost` if it ends before. */
 export async function* streamEvents(path, { method = "GET", body, signal, headers } = {}) {
   const response = await send(path, { method, body, signal, headers });

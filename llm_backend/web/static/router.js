@@ -1,14 +1,15 @@
 // Addresses of the page: each names a chat, or a page beside the chat, and is in the history.
 
+import { loadModule } from "./api.js";
 import { byId, nameWindow } from "./dom.js";
 import { sidebar } from "./sidebar.js";
 
 // Pages beside the chat; each is loaded when it is first opened.
 const PAGES = {
-  status: async () => (await import("./status.js")).StatusPage,
-  operations: async () => (await import("./operations.js")).OperationsPage,
-  compare: async () => (await import("./compare.js")).ComparePage,
-  administration: async () => (await import("./administration.js")).AdministrationPage,
+  status: async () => (await loadModule(() => import("./status.js"))).StatusPage,
+  operations: async () => (await loadModule(() => import("./operations.js"))).OperationsPage,
+  compare: async () => (await loadModule(() => import("./compare.js"))).ComparePage,
+  administration: async () => (await loadModule(() => import("./administration.js"))).AdministrationPage,
 };
 
 export class Router {

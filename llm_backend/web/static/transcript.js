@@ -1,6 +1,6 @@
 // The messages of a conversation on the page, and an answer in progress.
 
-import { ConnectionLost } from "./api.js";
+import { loadModule } from "./api.js";
 import { copyButton } from "./copy_button.js";
 import { announce, byId, icon, iconButton, make } from "./dom.js";
 import { DrawnImage, isDrawn } from "./drawn_images.js";
@@ -20,12 +20,7 @@ let Markdown = null;
 /** Loads what draws answers, before a chat with answers is shown. It comes after the rest of the page,
  *  which is ready without it. Throws `ConnectionLost`. */
 export async function loadMarkdown() {
-  try {
-    ({ Markdown } = await import("./markdown.js"));
-  } catch (error) {
-    if (error instanceof TypeError) throw new ConnectionLost(t("The server cannot be reached."));
-    throw error;
-  }
+  ({ Markdown } = await loadModule(() => import("./markdown.js")));
 }
 
 export class Transcript {
