@@ -253,6 +253,23 @@ def test_a_file_that_cannot_be_read_is_deleted(page):
     expect(page.get_by_label("Attached files")).to_be_hidden()
 
 
+def test_a_file_that_cannot_be_deleted_stays_attached(browser, library_server):
+    with tab(browser, library_server.address, "ERR_FAILED") as page:
+        page.goto("/")
+        expect(page.get_by_role("button", name="Attach files")).to_be_visible()
+        attach(page, "stays.txt")
+        chips = page.locator("#attachments li:not(.is-waiting)")
+        expect(chips).to_have_text(["stays.txt"])
+        page.route("**/v1/files/*", lambda route: route.abort())
+        page.get_by_role("button", name="Remove stays.txt").click()
+        expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached.")
+
+        expect(chips).to_have_text(["stays.txt"])
+        page.unroute("**/v1/files/*")
+        page.get_by_role("button", name="Remove stays.txt").click()
+        expect(chips).to_have_count(0)
+
+
 @pytest.fixture(scope="module")
 def far_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server whose model, elsewhere, takes images."""

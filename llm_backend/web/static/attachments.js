@@ -216,12 +216,20 @@ class ChatFiles {
     }
   }
 
-  /** Removes a file; one that is still being uploaded is deleted as soon as its id is known. */
+  /** Removes a file, which is shown again if it cannot be deleted: it is searched then. One that is still being
+   *  uploaded is deleted as soon as its id is known. */
   async remove(attachment) {
     attachment.isRemoved = true;
     this.list = this.list.filter((one) => one !== attachment);
     this.#onChange();
-    if (attachment.id) await deleteFile(attachment.id);
+    try {
+      if (attachment.id) await deleteFile(attachment.id);
+    } catch (error) {
+      attachment.isRemoved = false;
+      this.list.push(attachment);
+      this.#onChange();
+      throw error;
+    }
   }
 
   /** Uploads a file, adds it to the vector store, and waits until it can be searched. A file of a chat
