@@ -253,6 +253,29 @@ def test_a_file_that_cannot_be_read_is_deleted(page):
     expect(page.get_by_label("Attached files")).to_be_hidden()
 
 
+def test_files_of_a_chat_stay_though_one_is_deleted_while_they_are_listed(browser, library_server):
+    with tab(browser, library_server.address, "404") as page:
+        page.goto("/")
+        expect(page.get_by_role("button", name="Attach files")).to_be_visible()
+        attach(page, "one.txt", "two.txt")
+        chips = page.locator("#attachments li:not(.is-waiting)")
+        expect(chips).to_have_count(2)
+        say(page, "What hums in both?")
+        wait_answered(page)
+        held = hold(page, re.compile(r"/v1/files/file-[^/]*$"), count=2)
+        page.reload()
+        wait_until(lambda: len(held) == 2, page.wait_for_timeout)
+        assert page.request.delete(held[0].request.url).ok
+        for route in held:
+            route.continue_()
+
+        expect(chips).to_have_count(1)
+        with page.expect_request("**/v1/chat/completions") as asked:
+            say(page, "What hums in the other one?")
+        assert len(searched_stores(asked.value)) == 1
+        wait_answered(page)
+
+
 def test_a_file_that_cannot_be_deleted_stays_attached(browser, library_server):
     with tab(browser, library_server.address, "ERR_FAILED") as page:
         page.goto("/")

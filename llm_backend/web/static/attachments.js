@@ -165,15 +165,8 @@ class ChatFiles {
     try {
       const storeId = await this.#storeId,
         files = await requestAll(`${STORES}/${encodeURIComponent(storeId)}/files`);
-      const stored = await Promise.all(
-        files.map(async ({ id }) => ({
-          id,
-          name: (await request(`v1/files/${id}`)).filename,
-          isWaiting: false,
-          isReady: Promise.resolve(),
-        })),
-      );
-      this.list = [...stored, ...this.list]; // to which some may have been added meanwhile
+      const stored = await Promise.all(files.map(({ id }) => loadAttachment(id)));
+      this.list = [...stored.filter(Boolean), ...this.list]; // to which some may have been added meanwhile
     } catch (error) {
       if (error.status !== 404) throw error; // it has expired
       this.#storeId = null;
@@ -270,6 +263,17 @@ class ChatFiles {
       this.#storeId = null; // the next file tries again
       throw error;
     }
+  }
+}
+
+/** Returns a file of a store as an attachment; null if it is deleted by now. */
+async function loadAttachment(id) {
+  try {
+    const { filename: name } = await request(`v1/files/${id}`);
+    return { id, name, isWaiting: false, isReady: Promise.resolve() };
+  } catch (error) {
+    if (error.status === 404) return null;
+    throw error;
   }
 }
 
