@@ -846,6 +846,37 @@ def test_many_formulas_are_drawn_in_slices_between_which_the_page_answers(page):
     assert len(seen) > 3
 
 
+# Draws an answer with this number of formulas; returns how many nodes are copied when it grows.
+GROW = """async (count) => {
+  const { Transcript, loadMarkdown } = await import("/web/transcript.js");
+  await loadMarkdown();
+  const answer = new Transcript().addAnswer(),
+    { element } = answer,
+    { cloneNode } = Node.prototype;
+  const settle = async (isDrawn) => {
+    while (!isDrawn()) await new Promise((resume) => setTimeout(resume, 10));
+  };
+  const lines = Array.from({ length: count }, (_, number) => `It is $x^{${number}}$.\n\n`),
+    text = lines.join("");
+  answer.update({ content: `${text}Last` });
+  await settle(() => element.querySelectorAll(".formula").length === count);
+  let copies = 0;
+  Node.prototype.cloneNode = function (...values) {
+    copies += 1;
+    return cloneNode.apply(this, values);
+  };
+  answer.update({ content: `${text}Last word` });
+  await settle(() => element.textContent.includes("Last word"));
+  await new Promise((resume) => setTimeout(resume));
+  element.remove();
+  return copies;
+}"""
+
+
+def test_growing_answer_is_announced_without_its_blocks_of_before(page):
+    assert page.evaluate(GROW, 100) < 10
+
+
 LEX = """async (text) => {
   const { mathExtensions: extensions } = await import("/web/math.js");
   const { Marked } = await import("/web/vendor/marked.esm.js");

@@ -90,14 +90,14 @@ export class Markdown {
     }
   }
 
-  /** The texts of blocks that will not change any more: all but the last. */
-  get settled() {
-    return this.#rendered.slice(0, -1).map(({ node }) => sourceText(node));
+  /** The number of blocks. While the text grows, the last one changes. */
+  get count() {
+    return this.#rendered.length;
   }
 
-  /** The texts of all blocks. */
-  get all() {
-    return this.#rendered.map(({ node }) => sourceText(node));
+  /** The texts of all blocks, or of those from one index to before another. */
+  texts(begin = 0, end = this.count) {
+    return this.#rendered.slice(begin, end).map(({ node }) => sourceText(node));
   }
 }
 

@@ -210,7 +210,7 @@ class AnswerView {
     }
     if (navigator.clipboard && answer.content)
       this.#tools.append(copyButton(t("Copy the answer"), () => answer.content));
-    if (answer.content) this.#tools.append(speakButton(() => this.#markdown.all.join("\n")));
+    if (answer.content) this.#tools.append(speakButton(() => this.#markdown.texts().join("\n")));
   }
 
   /** Adds a note about the answer. */
@@ -224,11 +224,10 @@ class AnswerView {
       if (!this.#isGrowing) this.#image.announce();
       return;
     }
-    const blocks = this.#isGrowing
-      ? this.#markdown.settled
-      : this.#markdown.all;
-    for (const text of blocks.slice(this.#announced)) announce(text);
-    this.#announced = blocks.length;
+    const { count } = this.#markdown,
+      end = this.#isGrowing && count ? count - 1 : count;
+    for (const text of this.#markdown.texts(this.#announced, end)) announce(text);
+    this.#announced = end;
   }
 
   get #isGrowing() {
