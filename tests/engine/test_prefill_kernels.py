@@ -145,6 +145,24 @@ def test_product_of_eight_bits_is_as_exact_as_ggmls(kernels, level, tokens, rows
         assert error(result, by_ggml) < FLOAT_SUMS
 
 
+@pytest.mark.parametrize("kind", [Q4_0, Q6_K], ids=["q4_0", "q6_k"])
+def test_product_of_weights_rounded_to_eight_bits_is_about_as_exact_as_ggmls(kernels, kind):
+    if kernels.supported < Instructions.AVX512_VNNI:
+        pytest.skip("this processor has no instructions for it")
+    weights, values = numbers(50, 2560) / 1000, numbers(260, 2560, seed=1)
+    build = product(weights, values, kind)
+    by_ggml, _ = run(kernels, Instructions.NONE, build, (260, 50))
+
+    result, computed = run(kernels, Instructions.AVX512_VNNI, build, (260, 50))
+    _, by_avx2 = run(kernels, Instructions.AVX2, build, (260, 50))
+
+    name = {Q4_0: "Q4_0", Q6_K: "Q6_K"}[kind]
+    stored = convert_values(weights, kind).reshape(50, -1)
+    truth = values.astype(np.float64) @ quants.dequantize(stored, GGMLQuantizationType[name]).T
+    assert (computed, by_avx2) == ((1, 0), (0, 0))
+    assert error(result, truth) < 1.5 * error(by_ggml, truth)
+
+
 @pytest.mark.parametrize("kind", [Q4_0, Q6_K, BF16], ids=["q4_0", "q6_k", "bf16"])
 def test_product_of_other_types_is_as_exact_as_ggmls(kernels, kind):
     if kernels.supported < Instructions.AMX:

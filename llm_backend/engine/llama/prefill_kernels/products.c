@@ -13,6 +13,7 @@ enum {
     LEAST_TOKENS_AMX = 48,  // of one pass: with fewer, other kernels were measured to be faster
     LEAST_TOKENS_VNNI = 4,
     LEAST_TOKENS_AVX2 = 8,
+    LEAST_TOKENS_ROUNDED = 256,  // of weights that are rounded to 8 bits first
     PRECISION = 0,          // parameters of a product
     HINT = 1,
 };
@@ -43,16 +44,19 @@ static vector_level level_for_type(const tensor *result, vector_level highest) {
     const type_traits *traits = ggml->get_type_traits(type);
     const int64_t tokens = token_count(result);
     // a wish for 32 bits is met by what ggml itself does
-    const bool takes_bf16 = highest == VECTORS_AMX && result->op_params[PRECISION] == 0 &&
-                            PANEL_COLUMNS % traits->block_elements == 0;
+    const bool is_exact = result->op_params[PRECISION] != 0;
+    const bool is_quantized = traits->is_quantized && traits->to_float != NULL;
+    const bool fits_amx = (is_quantized || type == TYPE_BF16) &&
+                          PANEL_COLUMNS % traits->block_elements == 0;
+    if (highest == VECTORS_AMX && fits_amx && !is_exact && tokens >= LEAST_TOKENS_AMX) {
+        return VECTORS_AMX;
+    }
     if (type == TYPE_Q8_0) {
-        if (takes_bf16 && tokens >= LEAST_TOKENS_AMX) return VECTORS_AMX;
         if (highest >= VECTORS_VNNI) return tokens >= LEAST_TOKENS_VNNI ? VECTORS_VNNI : NO_VECTORS;
         return tokens >= LEAST_TOKENS_AVX2 ? VECTORS_AVX2 : NO_VECTORS;
     }
-    if (!takes_bf16 || tokens < LEAST_TOKENS_AMX) return NO_VECTORS;
-    if (type != TYPE_BF16 && !(traits->is_quantized && traits->to_float != NULL)) return NO_VECTORS;
-    return VECTORS_AMX;
+    const bool can_round = highest >= VECTORS_VNNI && is_quantized && !is_exact;
+    return can_round && tokens >= LEAST_TOKENS_ROUNDED ? VECTORS_VNNI : NO_VECTORS;
 }
 
 vector_level product_level(const tensor *result, vector_level highest) {

@@ -3,7 +3,7 @@
 
 #include "lanes_avx2.h"
 
-enum { TOKENS = 4, STEP = 2, PART_COLUMNS = 512 };
+enum { ZERO = 0, TOKENS = 4, STEP = 2, PART_COLUMNS = 512 };
 
 typedef int16_t packed_number;
 typedef struct integers {

@@ -2,6 +2,7 @@
 //
 // - `lanes` and its functions, of a header lanes_*.h
 // - `integers`, sums of 16 rows, and `packed_number`, an activation as `add_products` reads it
+// - ZERO, the packed number of 0
 // - TOKENS that are multiplied with a panel at once, STEP columns of a call of `add_products`
 // - PART_COLUMNS at most of a part of a panel, so that it stays in a cache
 
@@ -16,6 +17,7 @@ typedef struct panel {
     ALIGNED integers weights[PART_COLUMNS / BLOCK][STEPS];
     ALIGNED integers offsets[PART_COLUMNS / BLOCK];  // what sums of products begin with
     ALIGNED float scales[PART_COLUMNS / BLOCK][LANES];
+    int8_t rounded[LANES][PART_COLUMNS];  // weights of other types, before they are interleaved
 } panel;
 
 // Round the activations of `TOKENS` tokens, with a scale for each block. Layout:
@@ -34,15 +36,46 @@ VECTORS static void round_tokens(
     }
 }
 
-// Interleave blocks of 16 rows of Q8_0.
+// Round 16 rows of another type than Q8_0 to 8 bits, with a scale for each block.
+VECTORS static void round_weights(
+    const tensor *weights, int64_t row, int64_t first, int64_t blocks, panel *to) {
+    ALIGNED float values[PART_COLUMNS];
+    const type_traits *traits = ggml->get_type_traits(weights->type);
+    const int64_t offset = first * BLOCK / traits->block_elements * (int64_t)traits->block_bytes;
+    for (int i = 0; i < LANES; i++) {
+        if (row + i < weights->ne[1]) {
+            const char *at = (const char *)weights->data + (row + i) * (int64_t)weights->nb[1];
+            traits->to_float(at + offset, values, blocks * BLOCK);
+        } else {
+            memset(values, 0, (size_t)blocks * BLOCK * sizeof *values);
+        }
+        for (int64_t block = 0; block < blocks; block++) {
+            packed_number numbers[BLOCK];
+            const float *from = values + block * BLOCK;
+            const float largest = largest_of(lanes_load(from), lanes_load(from + LANES));
+            round_block(from, largest > 0 ? 127 / largest : 0, numbers);
+            int8_t *rounded = to->rounded[i] + block * BLOCK;
+            for (int k = 0; k < BLOCK; k++) rounded[k] = (int8_t)(numbers[k] - ZERO);
+            to->scales[block][i] = largest / 127;
+        }
+    }
+}
+
+// Interleave blocks of 16 rows.
 VECTORS static void interleave_panel(
     const tensor *weights, int64_t row, int64_t first, int64_t blocks, panel *to) {
     static const char zeros[BLOCK_BYTES];
     const int64_t rows = weights->ne[1];
+    const bool is_rounded = weights->type != TYPE_Q8_0;
+    if (is_rounded) round_weights(weights, row, first, blocks, to);
     for (int64_t block = 0; block < blocks; block++) {
         const char *numbers[LANES];
         uint16_t halves[LANES];
         for (int i = 0; i < LANES; i++) {
+            if (is_rounded) {
+                numbers[i] = (const char *)to->rounded[i] + block * BLOCK;
+                continue;
+            }
             const char *at = (const char *)weights->data + (row + i) * (int64_t)weights->nb[1] +
                              (first + block) * BLOCK_BYTES;
             if (row + i >= rows) at = zeros;
@@ -50,7 +83,7 @@ VECTORS static void interleave_panel(
             numbers[i] = at + 2;
         }
         to->offsets[block] = interleave_block(numbers, to->weights[block]);
-        lanes_store(to->scales[block], lanes_from_halves(halves));
+        if (!is_rounded) lanes_store(to->scales[block], lanes_from_halves(halves));
     }
 }
 

@@ -2,9 +2,9 @@
 
 #include "lanes_avx512.h"
 
-enum { TOKENS = 8, STEP = 4, PART_COLUMNS = 2048 };
+enum { ZERO = 128, TOKENS = 8, STEP = 4, PART_COLUMNS = 2048 };
 
-typedef uint8_t packed_number;  // from 1 to 255, 128 for 0
+typedef uint8_t packed_number;  // from 1 to 255
 typedef __m512i integers;
 
 AVX512 static float largest_of(lanes x, lanes y) {
