@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Engine, event, func, select
 
 from llm_backend.durations import DAY_S
 from llm_backend.store import (
@@ -32,6 +32,7 @@ from llm_backend.store import (
 )
 from llm_backend.store.administration import StoredUsage
 from llm_backend.store.database.ownership import Owner, as_owner
+from llm_backend.store.jobs import job_rows
 from llm_backend.store.tables.vector_stores import (
     vector_store_batches,
     vector_store_chunks,
@@ -380,6 +381,53 @@ async def test_rows_of_a_deleted_file_are_deleted_some_at_a_time(
     await stores.expire()
     assert await row_count(database) == 702  # the store and the other file
     assert max(deleted) == 200
+
+
+async def delete_store(stores: VectorStores, clock: Clock) -> None:
+    await stores.delete("vs_1")
+
+
+async def expire_store(stores: VectorStores, clock: Clock) -> None:
+    clock.now += 3 * DAY_S
+    await stores.expire()
+
+
+async def cancel_batch(stores: VectorStores, clock: Clock) -> None:
+    await stores.cancel_batch("vs_1", "vsfb_1")
+
+
+async def add_all_again(stores: VectorStores, clock: Clock) -> None:
+    names = [f"{place}" for place in range(40)]
+    again = [replace(new_file(name), document=f"vsf_again_{name}") for name in names]
+    await stores.add_batch("vs_1", "vsfb_2", again)
+
+
+@pytest.mark.parametrize("stop", [delete_store, expire_store, cancel_batch, add_all_again])
+async def test_many_ingestions_are_stopped_in_few_statements(
+    stores: VectorStores, database: Database, clock: Clock,
+    stop: Callable[[VectorStores, Clock], Awaitable[None]],
+) -> None:  # fmt: skip
+    deletions: list[str] = []
+
+    def count(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("DELETE FROM jobs"):
+            deletions.append(statement)
+
+    await add(stores, days=2)
+    await stores.add_batch("vs_1", "vsfb_1", [new_file(f"{place}") for place in range(40)])
+    event.listen(Engine, "before_cursor_execute", count)
+    try:
+        await stop(stores, clock)
+    finally:
+        event.remove(Engine, "before_cursor_execute", count)
+
+    left = [
+        place
+        for place in range(40)
+        if await database.read(job_rows.are_any, kind=INGEST, subject=f"vsf_{place}")
+    ]
+    assert left == []
+    assert len(deletions) <= 2
 
 
 async def test_vector_stores_are_paginated_in_both_directions(stores: VectorStores) -> None:

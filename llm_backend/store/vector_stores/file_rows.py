@@ -26,7 +26,7 @@ from llm_backend.store.vector_stores.store_rows import (
     REMOVE_FILE,
     check_unexpired,
     row_of,
-    stop_ingestion,
+    stop_ingestions,
     touch,
 )
 from llm_backend.store.vector_stores.values import (
@@ -191,8 +191,7 @@ def stop(
     location = _location(row_of(connection, store_id, is_locked=True))
     in_progress = (_FILES.batch_seq == batch_seq) & (_FILES.status == "in_progress")
     documents = sorted(connection.scalars(select(_FILES.id).where(in_progress)))
-    for document in documents:
-        stop_ingestion(connection, document)
+    stop_ingestions(connection, documents)
     _remove_points_later(
         connection, location, documents, now, delay_s=_REMOVAL_DELAY_LEASES * lease_s
     )
@@ -221,8 +220,7 @@ def _remove(
     """Moves files to a store that is deleted: a job deletes their rows."""
     if not documents:
         return
-    for document in sorted(documents):
-        stop_ingestion(connection, document)
+    stop_ingestions(connection, documents)
     is_deleted = _FILES.id.in_(documents)
     in_progress = connection.scalars(
         select(_FILES.id).where(is_deleted, _FILES.status == "in_progress")

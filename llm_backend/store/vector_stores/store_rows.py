@@ -148,7 +148,7 @@ def delete(connection: Connection, id: str, now: float) -> None:
     """Marks the store as deleted; a job deletes its rows, and removes its collection. Raises
     `Missing`."""
     row = row_of(connection, id, is_locked=True)
-    _stop_ingestions(connection, row.seq)
+    _stop_all_ingestions(connection, row.seq)
     change = update(vector_stores).where(vector_stores.c.seq == row.seq)
     connection.execute(change.values(deleted_at=int(now)))
     job_rows.add(
@@ -180,7 +180,7 @@ def empty_expired(connection: Connection, now: int) -> bool:
     locked = due.limit(_EMPTIED_STORES_PER_TRANSACTION).with_for_update(skip_locked=True)
     rows = connection.execute(locked).all()
     for row in rows:
-        _stop_ingestions(connection, row.seq)
+        _stop_all_ingestions(connection, row.seq)
         if _delete_parts(connection, row.seq, vector_store_files):
             return True
         change = update(vector_stores).where(vector_stores.c.seq == row.seq)
@@ -226,18 +226,18 @@ def _with_files(connection: Connection, rows: Iterable[Row[Any]]) -> list[Stored
     return [store_of(row, *counts[row.seq]) for row in rows]
 
 
-def stop_ingestion(connection: Connection, document: str) -> None:
-    """Cancels the ingestion of the file, as a short or as a long one."""
-    job_rows.remove(connection, INGEST, document)
-    job_rows.remove(connection, INGEST_LONG, document)
+def stop_ingestions(
+    connection: Connection, documents: Collection[str] | Select[tuple[str]]
+) -> None:
+    """Cancels the ingestion of these files, as short or as long ones."""
+    job_rows.remove_all(connection, (INGEST, INGEST_LONG), documents)
 
 
-def _stop_ingestions(connection: Connection, seq: int) -> None:
+def _stop_all_ingestions(connection: Connection, seq: int) -> None:
     """Cancels the ingestion of all files of the store."""
     files = vector_store_files.c
     begun = select(files.id).where(files.store_seq == seq, files.status == "in_progress")
-    for document in sorted(connection.scalars(begun)):
-        stop_ingestion(connection, document)
+    stop_ingestions(connection, begun)
 
 
 def _delete_parts(connection: Connection, seq: int, *tables: Table) -> bool:
