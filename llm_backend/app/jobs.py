@@ -1,7 +1,7 @@
 """Background jobs of one process."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 from starlette.types import ASGIApp
@@ -40,12 +40,18 @@ _OTHER_SERVER = (
 
 def job_kinds(services: Services, app: ASGIApp) -> Sequence[JobKind]:
     """Lists the kinds of jobs that this process can run; `app` answers the lines of batches."""
+    registry = services.registry
+
+    async def model_names() -> Collection[str]:
+        return registry.local_names()
+
     responses = JobKind(
         name=BackgroundStore.JOB,
         worker=ResponseWorker(services),
         max_concurrency=services.settings.background_limit,
         attempts=RESPONSE_ATTEMPTS,
-        can_begin=lambda: bool(services.registry.local),  # a reload may add the first model
+        can_begin=lambda: bool(registry.local),  # a reload may add the first model
+        affinities=model_names,
     )
     return [
         *batch_jobs(services, app),
@@ -68,21 +74,21 @@ def _vector_store_kinds(services: Services) -> Sequence[JobKind]:
     vectors = services.vector_stores.vectors
     if vectors is None:
         return ()
-    affinity = partial(index_name, vectors)
+    affinities = partial(_index_names, vectors)
     return (
         JobKind(
             name=INGEST,
             worker=_ingestion(services, only_short=True),
             max_concurrency=SHORT_CONCURRENCY,
             attempts=ATTEMPTS_PER_FILE,
-            affinity=affinity,
+            affinities=affinities,
         ),
         JobKind(
             name=INGEST_LONG,
             worker=_ingestion(services, only_short=False),
             max_concurrency=LONG_CONCURRENCY,
             attempts=ATTEMPTS_PER_FILE,
-            affinity=affinity,
+            affinities=affinities,
         ),
         *removal_kinds(services.vector_stores),
     )
@@ -90,14 +96,14 @@ def _vector_store_kinds(services: Services) -> Sequence[JobKind]:
 
 def removal_kinds(vector_stores: VectorStoreServices) -> Sequence[JobKind]:
     """Lists the kinds of jobs that remove points from the vector index."""
-    worker, affinity = Removal(vector_stores), partial(index_name, vector_stores.index)
+    worker, affinities = Removal(vector_stores), partial(_index_names, vector_stores.index)
     return [
         JobKind(
             name=name,
             worker=worker,
             max_concurrency=1,
             attempts=ATTEMPTS_PER_REMOVAL,
-            affinity=affinity,
+            affinities=affinities,
         )
         for name in (REMOVE_FILE, REMOVE_STORE)
     ]
@@ -125,3 +131,8 @@ async def index_name(vectors: VectorIndex) -> str | None:
     except IndexFailure as error:
         log.info("vector_index_not_used", extra={"reason": str(error)})
         return None
+
+
+async def _index_names(vectors: VectorIndex) -> Collection[str] | None:
+    name = await index_name(vectors)
+    return None if name is None else [name]

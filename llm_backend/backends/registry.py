@@ -189,6 +189,17 @@ class Registry:
             (target for target in self.targets(name) if isinstance(target, LocalModel)), None
         )
 
+    def local_names(self) -> list[str]:
+        """Lists the names that have a local model among their targets."""
+        return [
+            name
+            for name in {**self._named, **self._routes}
+            if any(
+                isinstance(target, LocalModel)
+                for target in self._route_targets(name) or (self._own(name),)
+            )
+        ]
+
     def local_cards(self) -> list[ModelCard]:
         """Lists the cards of usable local models, of their personalities and aliases, of the voice
         of `espeak-ng` if it is installed, and of routes that have targets."""

@@ -81,6 +81,14 @@ def test_local_target_of_a_route_is_found_at_any_position(tmp_path):
     assert registry.local_target("far") is None
 
 
+def test_local_names_are_those_with_a_local_target(tmp_path):
+    routes = {"mixed": [UpstreamModel(model="x"), "a"], "far": [UpstreamModel(model="x")], "b": []}
+    registry = Registry([local("a", tmp_path), local("b", tmp_path)], {"c": "a"}, None, routes)
+
+    assert sorted(registry.local_names()) == ["a", "b", "c", "mixed"]
+    assert all(registry.local_target(name) for name in registry.local_names())
+
+
 @pytest.mark.parametrize(("installed", "usable"), [("audio", True), ("voices", False)])
 def test_a_voice_is_usable_with_its_own_extra(tmp_path, monkeypatch, installed, usable):
     card = ModelCard(id="a", created_at=1, owned_by="test")

@@ -107,21 +107,21 @@ async def test_jobs_with_an_affinity_are_done_by_its_processes_and_none_without_
     async def nowhere() -> None:
         """It is not known yet."""
 
-    async def here() -> str:
-        return "here"
+    async def here() -> list[str]:
+        return ["here", "near"]
 
     lost, worker = Worker(), Worker()
-    affinities = {"a": "here", "b": "there", "c": None}
+    affinities = {"a": "here", "b": "there", "c": None, "d": "near"}
     await jobs.add(
         *(NewJob(kind="k", subject=one, affinity=affinity) for one, affinity in affinities.items())
     )
-    async with running(jobs, lost, affinity=nowhere):
+    async with running(jobs, lost, affinities=nowhere):
         await jobs.wait_for_change(0.05)
-    async with running(jobs, worker, affinity=here):
-        await until_deleted(database, "a", "c")
+    async with running(jobs, worker, affinities=here):
+        await until_deleted(database, "a", "c", "d")
 
     assert lost.done == []
-    assert worker.done == ["a", "c"]
+    assert worker.done == ["a", "c", "d"]
     assert [job.subject for job in await jobs.claim("k", 2, "there")] == ["b"]
 
 

@@ -1,6 +1,6 @@
 """Values of jobs, and the protocol of their workers."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,10 +14,10 @@ class NewJob:
     """A job to add. `subject` is the id of the object that it works on, such as a batch or a
     webhook endpoint; `details` is JSON for its worker.
 
-    `affinity` names the vector index that the job needs, and that only some processes can open;
-    None if any process can do the job. A job that has been due for a day, because no process could
-    open its index, is claimed by any process, which ends it: an ingestion fails, and a removal does
-    nothing, because no other index has the points.
+    `affinity` names the vector index or the model that the job needs, and that only some processes
+    have; None if any process can do the job. A job that has been due for a day, because no process
+    had it, is claimed by any process, which ends it: an ingestion or a response fails, and a
+    removal does nothing, because no other index has the points.
     """
 
     kind: str
@@ -97,9 +97,9 @@ class JobKind:
 
     `limits` bounds the jobs about one subject, and of one owner.
 
-    If some jobs have an affinity, `affinity` returns that of this process before each claim. The
-    process claims jobs with that affinity and jobs without any. It also claims jobs with another
-    affinity that have been due for a day, and ends them. While `affinity` returns None, it claims
+    If some jobs have an affinity, `affinities` returns those of this process before each claim. The
+    process claims jobs with one of them and jobs without any. It also claims jobs with another
+    affinity that have been due for a day, and ends them. While `affinities` returns None, it claims
     no job of this kind.
     """
 
@@ -109,4 +109,4 @@ class JobKind:
     limits: JobConcurrencyLimits | None = None
     attempts: int = 5  # consecutive failures before a job is given up
     can_begin: Callable[[], bool] = lambda: True  # called before each claim
-    affinity: Callable[[], Awaitable[str | None]] | None = None
+    affinities: Callable[[], Awaitable[Collection[str] | None]] | None = None

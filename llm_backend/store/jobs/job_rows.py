@@ -42,18 +42,19 @@ def claim(
     kind: str,
     leases: Sequence[str],
     *,
-    affinity: str | None,
+    affinities: Collection[str],
     limits: JobConcurrencyLimits | None,
     now: float,
     until: float,
 ) -> Sequence[Job]:
-    """Claims at most one job for each lease, the longest due first: jobs with this `affinity` or
-    without one, and jobs with another affinity that have been due for `AFFINITY_TIMEOUT_S`.
+    """Claims at most one job for each lease, the longest due first: jobs with one of the
+    `affinities` or without any, and jobs with another one that have been due for
+    `AFFINITY_TIMEOUT_S`.
     `limits` bounds the running jobs of a subject and of an owner. Sets the `due_at` of a claimed
     job to `until`, at which its lease ends."""
     is_allowed = jobs.c.affinity.is_(None) | (jobs.c.due_at <= now - AFFINITY_TIMEOUT_S)
-    if affinity is not None:
-        is_allowed |= jobs.c.affinity == affinity
+    if affinities:
+        is_allowed |= jobs.c.affinity.in_(affinities)
     due = select(jobs).where(jobs.c.kind == kind, jobs.c.due_at <= now, is_allowed)
     if limits is not None:
         lock_name(connection, f"claims of {kind}")

@@ -75,18 +75,17 @@ class Jobs:
         self,
         kind: str,
         number: int,
-        affinity: str | None = None,
-        *,
+        *affinities: str,
         limits: JobConcurrencyLimits | None = None,
     ) -> Sequence[Job]:
-        """Claims up to this number of due jobs that a process with this `affinity` can do, except
-        jobs beyond the limits."""
+        """Claims up to this number of due jobs that a process with these `affinities` can do,
+        except jobs beyond the limits."""
         leases, now = self._holder.new_leases(number), self._clock()
         return await self._database.write(
             job_rows.claim,
             kind=kind,
             leases=leases,
-            affinity=affinity,
+            affinities=affinities,
             limits=limits,
             now=now,
             until=now + self.lease_s,

@@ -92,10 +92,10 @@ class JobRunner:
         return min(POLL_S, *later, self._renew_every_s if self._running else POLL_S)
 
     async def _claim(self, kind: JobKind, number: int) -> Sequence[Job]:
-        affinity = None if kind.affinity is None else await kind.affinity()
-        if kind.affinity is not None and affinity is None:
+        affinities = () if kind.affinities is None else await kind.affinities()
+        if affinities is None:
             return ()
-        return await self._jobs.claim(kind.name, number, affinity, limits=kind.limits)
+        return await self._jobs.claim(kind.name, number, *affinities, limits=kind.limits)
 
     def _running_count(self, kind: JobKind) -> int:
         return sum(job.kind == kind.name for job in self._running)

@@ -47,7 +47,8 @@ def add(
         raise QueueFull(limit)
     seq = response_rows.add(connection, response)
     _append_events(connection, seq, new_events)
-    job_rows.add(connection, [NewJob(kind=JOB, subject=response.id, details=details)], now=now)
+    job = NewJob(kind=JOB, subject=response.id, details=details, affinity=response.model)
+    job_rows.add(connection, [job], now=now)
 
 
 def begin(connection: Connection, job: Job) -> BackgroundResponseState | None:

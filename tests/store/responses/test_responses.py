@@ -144,7 +144,7 @@ async def answered_in_background(database, ended):
     background = BackgroundStore(database, jobs, limit=1, deliveries=DeliveryLimit(waiting=1))
     queued = replace(ended, status="queued", body={"id": "r", "status": "queued"}, output=[])
     await background.add(queued, {}, Events())
-    [job] = await jobs.claim("response", 1)
+    [job] = await jobs.claim("response", 1, "m")
     body = {"id": "r", "status": ended.status, "output": []}
     await background.finish(job, body, ended.output, Events())
 

@@ -251,7 +251,7 @@ async def test_stored_events_count_towards_the_size_of_their_response(database):
     queued = response("r", NOW, status="queued")
     first = Events(lines=["x" * 100], last_number=0)
     await background.add(replace(queued, body={"id": "r", "status": "queued"}), {}, first)
-    [job] = await jobs.claim("response", 1)
+    [job] = await jobs.claim("response", 1, "m")
     before = await database.read(history_bytes)
 
     await background.append(job, Events(lines=["y" * 1000, "z"], last_number=2))

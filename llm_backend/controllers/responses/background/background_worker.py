@@ -24,6 +24,7 @@ from llm_backend.controllers.responses.input.resolved_request import open_reques
 from llm_backend.controllers.responses.loop.response_run import ResponseRun, open_run
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.services.stored_responses import to_stored_items
+from llm_backend.durations import DAY_S
 from llm_backend.json_types import JsonMapping
 from llm_backend.store import (
     BackgroundResponseState,
@@ -43,13 +44,13 @@ QUEUED, IN_PROGRESS = 1, 2  # sequence numbers of the events of these names
 # While the model is overloaded or cannot be loaded, keys cannot be checked, or storage is
 # unavailable.
 ADMISSION_TIMEOUT_S = 600.0
-# Pause after a process without the model has claimed the job, longer than the poll interval of
-# other processes (`runner.POLL_S`). The same process may be the next to claim it again, so that
+# Pause after a process without the model has claimed the job, whose affinity is the model: one of
+# an earlier version, or of a model that was removed meanwhile. It is longer than the poll interval
+# of other processes (`runner.POLL_S`). The same process may be the next to claim it again, so that
 # these claims do not count as attempts.
 OTHER_PROCESS_DELAY_S = 6.0
-# Age at which a process without the model fails a response: no process serves its model any more,
-# or those that do have been busy for as long.
-UNSERVED_TIMEOUT_S = 60 * 60.0
+# Age at which a process without the model fails a response: no process serves its model any more.
+UNSERVED_TIMEOUT_S = DAY_S
 RETRY_S = 2.0  # pause between attempts while the database is unavailable
 
 log = logging.getLogger(__name__)

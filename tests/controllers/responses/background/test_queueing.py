@@ -87,10 +87,14 @@ class Server:
     @asynccontextmanager
     async def running(self):
         worker = ResponseWorker(self.services)
-        async with run_jobs(
-            self.jobs, [JobKind(name="response", worker=worker, max_concurrency=2)]
-        ):
+        kind = JobKind(
+            name="response", worker=worker, max_concurrency=2, affinities=self.served_models
+        )
+        async with run_jobs(self.jobs, [kind]):
             yield self
+
+    async def served_models(self):
+        return ["m"]
 
     def lose_model(self):
         """Returns an event that is set when models have been looked for more often than a job is
@@ -375,11 +379,19 @@ async def test_a_background_response_waits_for_keys_that_are_not_loaded(database
 async def test_a_background_response_with_too_many_attempts_fails(database):
     server = Server(database)
     id = (await server.ask(stream=True))["id"]
-    (job,) = await server.jobs.claim("response", 1)
+    (job,) = await server.jobs.claim("response", 1, "m")
     await ResponseWorker(server.services).give_up(job)
 
     assert (await server.response(id))["status"] == "failed"
     assert kinds(await server.told(id)) == ["created", "queued", "failed"]
+
+
+async def test_a_background_response_is_left_to_servers_with_its_model(database):
+    server = Server(database)
+    id = (await server.ask())["id"]
+
+    assert await server.jobs.claim("response", 1, "other") == []
+    assert [job.subject for job in await server.jobs.claim("response", 1, "m")] == [id]
 
 
 async def test_a_background_response_waits_for_a_server_that_has_its_model(database, monkeypatch):

@@ -418,12 +418,16 @@ async def test_a_file_whose_reader_is_killed_in_each_attempt_fails(
     await add_store(stores, "killed")
     files: Any = Files({"killed": "killed"})
     worker = Ingestion(shelf, files, files, NO_LEDGER, limits=IngestionLimits(), only_short=True)
+
+    async def index_names() -> list[str]:
+        return [await shelf.index.name()]
+
     kind = JobKind(
         name=INGEST,
         worker=worker,
         max_concurrency=1,
         attempts=ATTEMPTS_PER_FILE,
-        affinity=shelf.index.name,
+        affinities=index_names,
     )
     async with run_jobs(jobs, [kind]), asyncio.timeout(30):
         while (file := await stores.file("vs_1", "killed")).status == "in_progress":
