@@ -41,6 +41,7 @@ batches = object_table(
         name="status",
     ),
 )
+Index(None, batches.c.owner, batches.c.created_at, batches.c.seq)
 Index(None, batches.c.status, batches.c.expires_at)
 
 BATCH_ENDS = ("failed", "completed", "expired", "cancelled")

@@ -14,6 +14,7 @@ chats = object_table(
     size_bytes(),
     CheckConstraint("status IN ('completed', 'incomplete')", name="status"),
 )
+Index(None, chats.c.owner, chats.c.created_at, chats.c.seq)
 Index(None, chats.c.model, chats.c.created_at, chats.c.seq)
 
 chat_messages = Table(

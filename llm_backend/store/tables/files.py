@@ -24,6 +24,7 @@ files = object_table(
     Column("content", JSON, nullable=False),  # the blobs with its bytes
     size_bytes(),
 )
+Index(None, files.c.owner, files.c.created_at, files.c.seq)
 Index(None, files.c.purpose, files.c.created_at, files.c.seq)
 
 uploads = object_table(

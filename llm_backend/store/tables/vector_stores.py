@@ -34,6 +34,7 @@ vector_stores = object_table(
     Column("is_emptied", Boolean, nullable=False),
     Column("deleted_at", BigInteger),
 )
+Index(None, vector_stores.c.owner, vector_stores.c.created_at, vector_stores.c.seq)
 NOT_DELETED = vector_stores.c.deleted_at.is_(None)
 """The condition of stores that are not deleted."""
 
@@ -74,6 +75,7 @@ Index(  # covers the query that counts a store's files
     vector_store_files.c.store_seq,
     vector_store_files.c.status,
     vector_store_files.c.usage_bytes,
+    vector_store_files.c.owner,
 )
 Index(
     None,
