@@ -16,6 +16,7 @@ from llm_backend.contract.body import BodyLimits, check_bounds
 from llm_backend.errors import TooLarge
 from llm_backend.json_types import JsonMapping
 from llm_backend.store import Lines
+from llm_backend.store.text_checks import is_text
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
@@ -165,7 +166,8 @@ class InputCheck:
 
     @property
     def model(self) -> str | None:
-        """Model of all lines; None if they do not name the same one."""
+        """Model of all lines; None if they do not name the same one, or if no column can hold its
+        name."""
         return next(iter(self._models)) if len(self._models) == 1 else None
 
     def feed(self, piece: bytes) -> None:
@@ -207,7 +209,7 @@ class InputCheck:
         self._custom_id_digests.add(digest)
         if len(self._models) < 2:
             model = read.body.get("model")
-            self._models.add(model if isinstance(model, str) else None)
+            self._models.add(model if isinstance(model, str) and is_text(model) else None)
         self._chunk.append(replace(line, text=None))
         if len(self._chunk) == CHUNK_LINES:
             self._close_chunk()

@@ -124,6 +124,10 @@ def test_a_batch_has_a_model_if_all_lines_name_it():
     assert checked(line(body={})).model is None
 
 
+def test_a_model_that_no_column_can_hold_is_not_the_batchs():
+    assert checked(line(body={"model": "m\0"})).model is None
+
+
 def test_a_line_has_the_limits_of_a_request():
     text = line(body={"model": "m", "input": ["a"] * 50}) + b"\n"
 
