@@ -60,6 +60,14 @@ async def test_a_merged_record_keeps_what_the_change_does_not_name(administratio
     assert (await administration.get("project", "a")).body == {"a": 1, "b": 2, "c": 2, "d": 2}
 
 
+async def test_concurrent_first_values_of_a_record_are_all_stored(administration):
+    bodies = [{"name": str(number)} for number in range(8)]
+    await asyncio.gather(*(administration.put(CHANGE, record(body=body)) for body in bodies))
+
+    assert (await administration.get("project", "a")).body in bodies
+    assert await administration.version() == len(bodies)
+
+
 async def test_administration_stores_changes_and_deletes_a_record(administration):
     await administration.add(CHANGE, record())
     altered = await administration.alter(

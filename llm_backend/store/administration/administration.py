@@ -105,12 +105,7 @@ class Administration:
 
     async def put(self, change: AuditedChange, record: Record) -> None:
         """Inserts a record, or replaces the one with its id."""
-        check_texts(record.id)
-
-        def work(connection: Connection) -> None:
-            rows.upsert_record(connection, record)
-
-        await self._write_audited(change, work)
+        await self.merge(change, record, lambda _: record)
 
     async def merge(
         self, change: AuditedChange, record: Record, merge: Callable[[Record], Record]
