@@ -114,6 +114,20 @@ async def test_removing_a_record_deletes_records_with_its_prefix_and_its_keys(ad
     assert [one.id for one in known.keys] == ["key_2"]
 
 
+async def test_record_is_not_added_to_a_deleted_one(administration):
+    user, member = record("u_1", kind="user"), record("u_1@p", kind="member")
+    await administration.add(CHANGE, user)
+    await asyncio.gather(
+        administration.remove(CHANGE, "user", "u_1", and_ids_beginning="u_1@"),
+        administration.add(CHANGE, member, part_of=("user", "u_1")),
+        return_exceptions=True,
+    )
+    with pytest.raises(Missing):
+        await administration.add(CHANGE, member, part_of=("user", "u_1"))
+
+    assert (await administration.load_snapshot(("user", "member"))).records == []
+
+
 async def test_concurrent_changes_are_all_counted(administration):
     before = await administration.version()
     await asyncio.gather(*(administration.add(CHANGE, record(str(n))) for n in range(20)))

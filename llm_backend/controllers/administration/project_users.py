@@ -63,7 +63,9 @@ async def create_project_user(services: Services, request: ApiRequest) -> Respon
     )
     entry = audit_entry(request, "user.added", user_id, project_id=project.id, data={"role": role})
     async with apply_change(services, "user of the project"):
-        await services.access.administration.add(entry, member)
+        await services.access.administration.add(
+            entry, member, part_of=(resource_kinds.USER, user_id)
+        )
         return JsonResponse(await _member_object(services, member))
 
 

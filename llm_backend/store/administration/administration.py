@@ -80,11 +80,20 @@ class Administration:
             rows.find_records, kind=kind, project_id=project_id, request=request
         )
 
-    async def add(self, change: AuditedChange, record: Record, *keys: StoredKey) -> None:
-        """Stores a record and keys. Raises `Duplicate`, `Unstorable`."""
+    async def add(
+        self,
+        change: AuditedChange,
+        record: Record,
+        *keys: StoredKey,
+        part_of: tuple[str, str] | None = None,
+    ) -> None:
+        """Stores a record and keys. `part_of` is the kind and id of a record that must exist, and
+        whose deletion deletes this one. Raises `Duplicate`, `Unstorable`."""
         check_texts(record.id)
 
         def work(connection: Connection) -> None:
+            if part_of is not None:
+                rows.lock_record(connection, *part_of)
             rows.add_record(connection, record)
             for key in keys:
                 rows.add_key(connection, key)
