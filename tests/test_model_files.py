@@ -21,6 +21,7 @@ from llm_backend.model_files import (
     list_model_files,
     machine_memory_bytes,
     memory,
+    model_costs,
     read_header,
     read_model_file,
     read_whisper_header,
@@ -131,10 +132,16 @@ def test_header_has_the_size_of_every_type(tmp_path, kind):
         read_header(tmp_path / "one.gguf")
 
 
-def test_header_ignores_senseless_numbers():
-    values = {"general.architecture": "llama", "llama.block_count": "x", "llama.context_length": -1}
+@pytest.mark.parametrize("layers", ["x", -1, 1_000_000])
+def test_header_ignores_senseless_numbers(layers):
+    values = {
+        "general.architecture": "llama",
+        "llama.block_count": layers,
+        "llama.context_length": -1,
+    }
     header = GgufHeader(path=Path("x"), values=values, tensors=0, parameters=0, weights_bytes=5)
 
+    assert model_costs(header).layers == ()
     assert footprint(header, ModelShape()).weights == 5
     assert footprint(header, ModelShape()).cells == 0
 

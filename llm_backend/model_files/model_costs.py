@@ -20,6 +20,7 @@ _LAYER = re.compile(r"blk\.(\d+)\.")
 _EXPERTS = re.compile(r"\.ffn_(up|down|gate|gate_up)_(ch|)exps")
 _FLOAT = 4  # bytes of an activation
 _UNLIMITED = 1 << 30  # drafted tokens
+_MOST_LAYERS = 10_000  # more than any model has
 _FUSED_MASK, _PLAIN_MASK = 2, 4  # bytes per token of a pass and cell of a slot
 
 
@@ -107,7 +108,7 @@ class ModelCosts:
 
 def model_costs(header: GgufHeader) -> ModelCosts:
     """Reads the costs of the model of this header."""
-    sizes, layers = header.tensor_bytes, _count(header.of_architecture("block_count"))
+    sizes, layers = header.tensor_bytes, _layer_count(header)
     weights, experts = [0] * layers, [0] * layers
     output = 0
     for name, size in sizes.items():
@@ -201,10 +202,16 @@ def _quotient(width: int, heads: int) -> int:
 
 def _values_by_layer(header: GgufHeader, key: str) -> Sequence[int]:
     """Returns a value for each layer; a header with a single value has the same for all."""
-    layers, value = _count(header.of_architecture("block_count")), header.of_architecture(key)
+    layers, value = _layer_count(header), header.of_architecture(key)
     if isinstance(value, list):
         return ([_count(one) for one in value] + [0] * layers)[:layers]
     return [_count(value)] * layers
+
+
+def _layer_count(header: GgufHeader) -> int:
+    """Returns the number of layers; 0 if it is absent or implausible."""
+    layers = _count(header.of_architecture("block_count"))
+    return layers if layers <= _MOST_LAYERS else 0
 
 
 def _count(value: object) -> int:
