@@ -67,22 +67,24 @@ def read_source(data: bytes, *, limit: int) -> SourceImage:
 
 
 def read_mask(data: bytes, source: SourceImage, *, limit: int) -> bytes:
-    """Returns a mask as PNG, white where the source is drawn again: where `data` is fully
-    transparent. Raises `BadImage`, also for a mask without transparency or of another size."""
+    """Returns a mask as PNG, upright and white where the source is drawn again: where `data` is
+    fully transparent. Raises `BadImage`, also for a mask without transparency or of another
+    size."""
     with open_image(data, limit) as image:
-        if image.size != (source.width, source.height):
-            width, height = image.size
+        turned = upright(image)
+        if turned.size != (source.width, source.height):
+            width, height = turned.size
             raise BadImage(
                 f"The mask has {width} x {height} pixels; the image has {source.width} x "
                 f"{source.height}.",
                 "image_size_mismatch",
             )
-        if not image.has_transparency_data:
+        if not turned.has_transparency_data:
             raise BadImage(
                 "The mask has no transparency; what is transparent in it is drawn again.",
                 "invalid_image_mask",
             )
-        return _png(_drawn_pixels(image.convert("RGBA")))
+        return _png(_drawn_pixels(turned.convert("RGBA")))
 
 
 def source_pixels(data: bytes, size: tuple[int, int]) -> bytes:

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from llm_backend.backends.images import image_files
 from llm_backend.backends.upstream import pool
@@ -467,6 +467,26 @@ async def test_transparency_of_the_image_is_the_mask_of_an_edit_without_one(tmp_
     assert decoded(first["mask"]).getpixel((4, 4)) == 255
     assert ("mask" in second, "mask" in third) == (False, False)
     assert (third["prompt"], third["width"]) == ("", 256)
+
+
+async def test_a_mask_is_turned_upright_as_its_image(tmp_path):
+    server, turned = FakeImageServer(), Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6  # its left is the top of the upright image
+    with Image.open(io.BytesIO(masked((128, 64), (0, 0, 8, 64)))) as drawn:
+        file = io.BytesIO()
+        drawn.save(file, "PNG", exif=turned)
+    async with drawn_by(tmp_path, server) as client:
+        await client.images.edit(
+            model="sd-one",
+            image=("a.png", file.getvalue()),
+            mask=("m.png", file.getvalue()),
+            prompt="a hat",
+        )
+
+    [(_, fields)] = server.drawings
+    source, mask = decoded(fields["init_images"][0]), decoded(fields["mask"])
+    assert (source.size, mask.size) == ((64, 128), (64, 128))
+    assert [mask.getpixel(at) for at in ((32, 4), (4, 64))] == [255, 0]
 
 
 async def test_an_edit_streams_events_of_its_own(tmp_path):
