@@ -85,6 +85,8 @@ class AudioEncoder:
     def finish(self) -> bytes:
         """Returns the last bytes."""
         if self._tempo is not None:
+            if 0 < self._samples < (least := round(self._rate_hz * _LEAST_S)):
+                self._add(self._frame(bytes((least - self._samples) * SAMPLE_BYTES)))
             for frame in self._tempo.finish():
                 self._mux(frame)
         self._mux(None)
@@ -110,6 +112,7 @@ class AudioEncoder:
 
 
 _LEAST_TEMPO = 0.5  # of one filter
+_LEAST_S = 0.2  # the filter drops audio that is shorter than its window
 
 
 class _Tempo:

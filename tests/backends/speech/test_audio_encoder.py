@@ -53,6 +53,18 @@ def test_the_audio_is_the_same_in_every_format_and_at_every_tempo(format, tempo)
     assert largest_step(samples[4_800:-4_800]) < 2_000
 
 
+@pytest.mark.parametrize("tempo", [0.25, 0.45, 1.5, 4.0])
+@pytest.mark.parametrize("samples", [20, 150, 800])
+def test_short_audio_is_kept_at_every_tempo(samples, tempo):
+    require_voice()
+    from llm_backend.backends.speech.audio_encoder import AudioEncoder
+
+    encoder = AudioEncoder("pcm", rate_hz=RATE_HZ, tempo=tempo)
+    pcm = encoder.encode(tone()[: samples * 2]) + encoder.finish()
+
+    assert len(pcm) / 2 / 24_000 >= samples / RATE_HZ / tempo
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_bytes_leave_before_the_end(format):
     *pieces, _ = encoded(format)
