@@ -52,12 +52,18 @@ def _template_errors() -> tuple[type[Exception], ...]:
 
     return (
         TemplateError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError,
-        RecursionError,
+        AssertionError, RecursionError, MemoryError,
     )  # fmt: skip
 
 
 def _rendering_errors() -> tuple[type[Exception], ...]:
     return (_TemplateRaised, *_template_errors())
+
+
+def _compiler_errors() -> tuple[type[Exception], ...]:
+    """Returns the exceptions of an invalid source. Jinja computes constants, and compiles to
+    Python, whose compiler has limits of its own."""
+    return (SyntaxError, *_template_errors())
 
 
 def _environment() -> "Environment":
@@ -83,13 +89,13 @@ class ChatTemplate:
 
     def __init__(self, source: str | None, *, bos_token: str = "", eos_token: str = "") -> None:
         environment = _environment()
-        from jinja2 import TemplateError, meta
+        from jinja2 import meta
 
         self.source = source or CHATML
         try:
             self._template = environment.from_string(self.source)
             self.variables = meta.find_undeclared_variables(environment.parse(self.source))
-        except TemplateError as error:
+        except _compiler_errors() as error:
             raise InvalidRequest(
                 f"The model's chat template is not valid Jinja: {error}; load another model.",
                 param="model",

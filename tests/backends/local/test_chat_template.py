@@ -52,6 +52,8 @@ def test_template_refusal_reaches_the_client():
         "{% for i in range(10**9) %}x{% endfor %}",
         "{{ 1 + 'a' }}",
         "{{ 1 / 0 }}",
+        "{{ messages[0].content | truncate(messages | length) }}",
+        "{{ messages * 10**15 }}",
         "{% for i in range(99999) %}{{ 'x' * 1000 }}{% endfor %}",
     ],
 )
@@ -60,9 +62,19 @@ def test_template_error_is_an_invalid_request(source):
         ChatTemplate(source).render(HELLO)
 
 
-def test_invalid_template_source_is_an_invalid_request():
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for %}",
+        "{% break %}",
+        "{% if a %}" * 150 + "{% endif %}" * 150,
+        "{{" + "(" * 3_000 + "1" + ")" * 3_000 + "}}",
+    ],
+    ids=["for", "break", "nested", "brackets"],
+)
+def test_invalid_template_source_is_an_invalid_request(source):
     with pytest.raises(InvalidRequest, match="template") as caught:
-        ChatTemplate("{% for %}")
+        ChatTemplate(source)
     assert caught.value.param == "model"
 
 
