@@ -16,6 +16,7 @@ from llm_backend.model_files import (
     ModelShape,
     available_memory_bytes,
     find_model_file,
+    find_projector_file,
     footprint,
     is_whisper_file,
     list_model_files,
@@ -191,6 +192,32 @@ def test_free_memory_respects_control_groups(
 
     assert machine_memory_bytes() == whole
     assert available_memory_bytes() == free
+
+
+@pytest.mark.parametrize(
+    ("quant", "found"),
+    [
+        ("Q6_K", "m-Q6_K.gguf"),
+        ("q6_k_l", "m-Q6_K_L.gguf"),
+        ("F16", "m-F16-00001-of-00002.gguf"),
+        ("BF16", "BF16/m-00001-of-00002.gguf"),
+    ],
+)
+def test_a_stored_quantization_is_found_as_it_was_pulled(tmp_path, quant, found):
+    for name in ("m-Q6_K.gguf", "m-Q6_K_L.gguf", "m-F16-00001-of-00002.gguf", found):
+        path = tmp_path / "o" / "n" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    assert find_model_file(f"o/n:{quant}", tmp_path) == tmp_path / "o" / "n" / found
+
+
+def test_a_stored_projector_is_found_by_its_type(tmp_path):
+    for name in ("mmproj-BF16.gguf", "mmproj-F16.gguf"):
+        (tmp_path / "o" / "n").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "o" / "n" / name).touch()
+
+    assert find_projector_file("o/n:F16", tmp_path).name == "mmproj-F16.gguf"
 
 
 def test_a_whisper_file_is_found_and_has_its_memory(tmp_path):

@@ -57,12 +57,13 @@ from llm_backend.model_files.location import (
     ModelFileMissing,
     find_model_file,
     find_projector_file,
-    is_named,
+    has_part,
     list_model_files,
     model_folder,
     model_name,
     read_model_file,
     remove_model,
+    select_by_quant,
 )
 from llm_backend.model_files.memory import available_memory_bytes, format_size, machine_memory_bytes
 from llm_backend.model_files.memory_plan import (
@@ -135,8 +136,8 @@ __all__ = [
     "footprint",
     "format_size",
     "generates",
+    "has_part",
     "is_diffusion_file",
-    "is_named",
     "is_whisper_file",
     "list_model_files",
     "machine_memory_bytes",
@@ -159,5 +160,6 @@ __all__ = [
     "read_voice",
     "read_whisper_header",
     "remove_model",
+    "select_by_quant",
     "snapshot_count",
 ]

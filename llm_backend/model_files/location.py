@@ -6,7 +6,7 @@ A model of the hub is stored at `OWNER/NAME/` in the models folder, with the hub
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from llm_backend.close_names import closest_name, did_you_mean
@@ -71,11 +71,12 @@ def find_projector_file(name: str, folder: Path) -> Path:
     if path is not None:
         return path
     hub = _hub_name(name, "projector", folder)
-    files = sorted((folder / hub[1] / hub[2]).rglob("*.gguf"))
+    stored = folder / hub[1] / hub[2]
+    files = sorted(stored.rglob("*.gguf"))
     projectors = [file for file in files if _PROJECTOR.search(file.name)]
-    matching = [
-        file for file in projectors if (hub[3] or "").lower() in file.name.lower()
-    ] or projectors
+    paths = {str(file.relative_to(stored)): file for file in projectors}
+    selected = select_by_quant(list(paths), hub[3]) if hub[3] else ()
+    matching = [paths[one] for one in selected] or projectors
     if not matching:
         raise ModelFileMissing(
             f"The projector of `{name}` is not in {folder}: "
@@ -136,18 +137,15 @@ def _hub_name(name: str, kind: str, folder: Path) -> re.Match[str]:
 
 
 def _stored_file(name: str, folder: Path, quant: str | None) -> Path:
-    files = list_model_files(folder)
-    matching = [file for file in files if quant is None or quant.lower() in file.name.lower()]
-    if len(matching) > 1 and quant is not None:
-        matching = [file for file in matching if is_named(file.name, quant)] or matching
-    if not matching:
+    files = {str(file.relative_to(folder)): file for file in list_model_files(folder)}
+    paths = list(files) if quant is None else select_by_quant(list(files), quant)
+    if not paths:
         raise ModelFileMissing(
             f"The model `{name}` is not in {folder}: `{command(f'models pull {name}')}` brings it."
         )
-    if len(matching) > 1:
-        names = ", ".join(file.name for file in matching)
-        raise ModelFileMissing(f"`{name}` may be {names}: say which with `:QUANT`.")
-    return matching[0]
+    if len(paths) > 1:
+        raise ModelFileMissing(f"`{name}` may be {', '.join(paths)}: say which with `:QUANT`.")
+    return files[paths[0]]
 
 
 def _names_in(folder: Path) -> Iterator[str]:
@@ -196,7 +194,20 @@ def read_model_file(path: Path) -> ModelFile:
     return read_header(path)
 
 
-def is_named(file: str, name: str) -> bool:
+def select_by_quant(paths: Sequence[str], quant: str) -> list[str]:
+    """Returns the paths of files in a repository that contain `quant`. Of several, these are the
+    file of this name, else those that have it between separators: `Q6_K` is not `Q6_K_L`."""
+    matching = [path for path in paths if quant.lower() in path.lower()]
+    named = [path for path in matching if _is_named(path, quant)]
+    return named or [path for path in matching if has_part(path, quant)] or matching
+
+
+def has_part(path: str, part: str) -> bool:
+    """Returns True if a path has this part between separators."""
+    return re.search(rf"(^|[./-]){re.escape(part)}([./-])", path, re.IGNORECASE) is not None
+
+
+def _is_named(file: str, name: str) -> bool:
     """Returns True if a file is `NAME` or `ggml-NAME`, with or without its suffix."""
     plain = file.lower().rpartition("/")[2]
     names = {plain, plain.rpartition(".")[0]}

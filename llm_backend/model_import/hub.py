@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Self
 
 from llm_backend.extras import install_command
-from llm_backend.model_files import is_named, may_be_whisper
+from llm_backend.model_files import has_part, may_be_whisper, select_by_quant
 
 PREFERRED = "Q4_K_M"  # the usual balance of size and quality
 PREFERRED_PROJECTOR = "F16"  # the smallest without a noticeable loss
@@ -89,11 +89,9 @@ def choose_files(name: str, quant: str | None, files: Sequence[HubFile]) -> list
             f"`{name}` has no GGUF files and no `ggml-*.bin`; there may be a repository "
             f"`{name}-GGUF`."
         )
-    matching = [model for model in models if quant is None or quant.lower() in model.lower()]
-    if len(matching) > 1:
-        exact = re.compile(rf"(^|[./-]){re.escape(quant or PREFERRED)}([./-])", re.IGNORECASE)
-        named = [model for model in matching if quant is not None and is_named(model, quant)]
-        matching = named or [model for model in matching if exact.search(model)] or matching
+    matching = list(models) if quant is None else select_by_quant(list(models), quant)
+    if quant is None and len(matching) > 1:
+        matching = [model for model in matching if has_part(model, PREFERRED)] or matching
     if len(matching) == 1:
         return models[matching[0]]
     names = ", ".join(matching or models)
