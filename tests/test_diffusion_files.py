@@ -143,6 +143,7 @@ def test_settings_that_a_model_cannot_use_are_refused_at_the_start(tmp_path, opt
         {"shape": ["2", 2]},
         {"shape": [2.5]},
         {"shape": None},
+        {"shape": [1] * 9},
     ],
 )
 def test_a_header_with_other_values_than_counts_is_broken(tmp_path, fields):

@@ -21,6 +21,7 @@ DRAWING_PARTS = ("vae", "taesd", "clip_l", "clip_g", "t5xxl", "llm")
 
 _SAFETENSORS = ".safetensors"
 _HEADER_LIMIT_BYTES = 64 << 20  # of the header of a safetensors file
+_DIMENSIONS = 8  # more than any tensor has
 _NETWORK_PREFIXES = ("model.diffusion_model.", "unet.", "")
 _BYTES_PER_PIXEL = 2500  # of an image while it is drawn, an estimate
 
@@ -226,6 +227,8 @@ def _read_safetensors(path: Path) -> Mapping[str, int]:
         numbers = (number for lists in tensors.values() for one in lists for number in one)
         if not all(type(one) is int and one >= 0 for one in numbers):
             raise ValueError("shapes and offsets are integers")
+        if any(len(shape) > _DIMENSIONS for shape, _ in tensors.values()):
+            raise ValueError("a tensor has too many dimensions")
         ends = [offsets[1] for _, offsets in tensors.values()]
         sizes = {name: math.prod(shape) for name, (shape, _) in tensors.items()}
     except OSError as error:
