@@ -86,7 +86,20 @@ def _pdf(file: IO[bytes]) -> Iterator[str]:
 
 
 def _html(file: IO[bytes]) -> Iterator[str]:
-    yield _markdown(file.read())
+    yield _markdown(_decode_page(file.read()))
+
+
+def _decode_page(html: bytes) -> bytes | str:
+    """Returns a page as text if it is UTF-8 and declares no encoding: the parser would guess one,
+    at times another. Other pages are returned as they are."""
+    from bs4.dammit import EncodingDetector
+
+    if b"\0" in html or EncodingDetector.find_declared_encoding(html, is_html=True) is not None:
+        return html
+    try:
+        return html.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return html
 
 
 def _markdown(html: bytes | str) -> str:

@@ -121,6 +121,22 @@ async def test_extractor_keeps_names_and_addresses(name: str) -> None:
     assert text in (await extracted(data, name)).text
 
 
+@pytest.mark.parametrize(
+    ("head", "encoding"),
+    [
+        ("", "utf-8"),
+        ("", "utf-8-sig"),
+        ("", "utf-16"),
+        ('<meta charset="latin2">', "latin2"),
+        ('<meta charset="utf-8">', "utf-8"),
+    ],
+)
+async def test_extractor_decodes_html_of_few_words(head: str, encoding: str) -> None:
+    page = head + "<ul>" + "<li>Łódź</li>" * 5 + "</ul>"
+
+    assert (await extracted(page.encode(encoding), "a.html")).text == "- Łódź\n" * 5
+
+
 async def test_extractor_converts_html_to_markdown_without_scripts() -> None:
     page = (
         b"<!DOCTYPE html><title>T</title><style>p {}</style><h2>Head</h2><p>Some <b>bold</b> words."
