@@ -74,17 +74,36 @@ def _samples(file: IO[bytes], limit_s: int, rate_hz: int) -> Iterator[bytes]:
     import av
 
     try:
-        options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": ""}
-        with av.open(file, "r", options=options, **_metadata_options()) as container:
+        with _open(file) as container:
             if not container.streams.audio:
                 raise _UnreadableRecording("The file holds no audio.")
-            if (container.duration or 0) > limit_s * _MICROSECONDS:
+            if (container.duration or 0) <= limit_s * _MICROSECONDS:
+                yield from _decode(container, limit_s, rate_hz)
+                return
+            # FFmpeg estimates the duration of files without one, such as AAC, by their first
+            # packets, which are small if the recording begins with silence.
+            if _packets_s(container) > limit_s:
                 raise _too_long(limit_s)
+        file.seek(0)
+        with _open(file) as container:
             yield from _decode(container, limit_s, rate_hz)
     except (av.error.FFmpegError, ValueError, EOFError) as error:
         raise _UnreadableRecording(
             "The file is not a recording that can be decoded, or is damaged."
         ) from error
+
+
+def _open(file: IO[bytes]) -> Any:
+    import av
+
+    options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": ""}
+    return av.open(file, "r", options=options, **_metadata_options())
+
+
+def _packets_s(container: Any) -> float:
+    """Returns the duration of all packets, without decoding them."""
+    packets = container.demux(container.streams.audio[0])
+    return float(sum(one.duration * one.time_base for one in packets if one.duration))
 
 
 def _metadata_options() -> dict[str, Any]:

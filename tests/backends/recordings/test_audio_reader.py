@@ -17,15 +17,22 @@ _SAMPLES = slice(21, 26)  # where the header of FLAC has the number of samples, 
 
 
 def encoded(
-    container: str, codec: str, rate_hz: int, layout: str = "mono", seconds: int = 1
+    container: str,
+    codec: str,
+    rate_hz: int,
+    layout: str = "mono",
+    seconds: int = 1,
+    *,
+    loudness: int = 0,
 ) -> bytes:
-    """Returns silence."""
+    """Returns silence, or noise."""
     import numpy as np
 
     file = io.BytesIO()
     with av.open(file, "w", format=container) as output:
         stream = output.add_stream(codec, rate=rate_hz, layout=layout)
-        samples = np.zeros((1, rate_hz * (2 if layout == "stereo" else 1)), np.int16)
+        size = (1, rate_hz * (2 if layout == "stereo" else 1))
+        samples = np.random.default_rng(0).integers(-loudness, loudness + 1, size, np.int16)
         frame = av.AudioFrame.from_ndarray(samples, format="s16", layout=layout)
         frame.sample_rate = rate_hz
         for second in range(seconds):
@@ -53,6 +60,15 @@ async def decoded_s(data: bytes) -> float:
 )
 async def test_recording_whose_form_changes_is_decoded_to_its_end(first, second):
     assert await decoded_s(encoded(*first) + encoded(*second)) == pytest.approx(2, abs=0.2)
+
+
+async def test_recording_is_no_longer_for_its_silent_beginning():
+    silence = encoded("adts", "aac", 16_000, seconds=3)
+    noise = encoded("adts", "aac", 16_000, seconds=3, loudness=20_000)
+
+    assert await decoded_s(silence + noise) == pytest.approx(6, abs=0.3)
+    with pytest.raises(InvalidRequest, match="longer than this server's limit of 10 s"):
+        await decoded_s(silence + noise * 3)
 
 
 @pytest.mark.parametrize(
