@@ -211,10 +211,12 @@ def _download_file(
                 tqdm_class=partial(_ProgressBar, on_bytes, reported),
             )
             reported = end
-    if file.sha256 is not None and _checksum(part) != file.sha256:
-        part.unlink()
-        raise PullError(f"{file.path} came with another checksum than the hub's; pull it again.")
-    part.replace(target)
+        out.flush()
+        if file.sha256 is not None and _checksum(part) != file.sha256:
+            part.unlink()
+            message = f"{file.path} came with another checksum than the hub's; pull it again."
+            raise PullError(message)
+        part.replace(target)
 
 
 def _lock(out: IO[bytes], file: HubFile) -> None:

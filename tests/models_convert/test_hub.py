@@ -12,10 +12,12 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from llm_backend.model_import import hub as hub_module
 from llm_backend.model_import.hub import HubFile, PullError, choose_files, choose_projector, pull
 from tests.models_convert.hub_stand_in import REPOSITORY, Hub, hub_with
 
@@ -113,6 +115,23 @@ def test_a_download_with_another_checksum_is_not_kept(hub, tmp_path):
     with pytest.raises(PullError, match="another checksum"):
         pull(REPOSITORY, "Q8_0", tmp_path, endpoint=hub.url)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_download_is_locked_until_its_checksum_is_known(hub, tmp_path, monkeypatch):
+    checksum, refusals = hub_module._checksum, []
+
+    def pull_meanwhile(path: Path) -> str:
+        monkeypatch.setattr(hub_module, "_checksum", checksum)
+        with pytest.raises(PullError) as refused:
+            pull(REPOSITORY, "Q8_0", tmp_path, endpoint=hub.url)
+        refusals.append(str(refused.value))
+        return checksum(path)
+
+    monkeypatch.setattr(hub_module, "_checksum", pull_meanwhile)
+    (path,) = pull(REPOSITORY, "Q8_0", tmp_path, endpoint=hub.url)
+
+    assert path.read_bytes() == BIG
+    assert refusals == ["tiny-Q8_0.gguf is being downloaded already; wait for its end."]
 
 
 @pytest.mark.parametrize(
