@@ -442,6 +442,16 @@ def test_an_empty_prompt_begins_a_new_text(client):
     assert answer.usage.completion_tokens <= 3
 
 
+def test_echo_of_an_empty_prompt_has_no_text(client):
+    answer = client.completions.create(
+        model="builtin", prompt="", max_tokens=3, echo=True, logprobs=0, temperature=0
+    )
+
+    text, logprobs = answer.choices[0].text, answer.choices[0].logprobs
+    assert text == "".join(logprobs.tokens[1:])
+    assert logprobs.text_offset[:3] == [0, 0, len(logprobs.tokens[1])]
+
+
 def test_usage_has_timings(client):
     answer = client.chat.completions.create(model="builtin", messages=HELLO)
 

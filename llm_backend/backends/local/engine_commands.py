@@ -31,16 +31,13 @@ def chat_command(
     )
 
 
-def prompt_command(request: TextPrompt, begin_token: str) -> Generate:
-    """Builds the command of a text completion. Text that looks like a special token stays text.
-    `begin_token` names the token that replaces an empty prompt; it is empty for other prompts."""
-    prompt = request.prompt if isinstance(request.prompt, str) else list(request.prompt)
+def prompt_command(request: TextPrompt) -> Generate:
+    """Builds the command of a text completion. Text that looks like a special token stays text."""
     return _generate_command(
         request.limits,
         request.sampling,
-        prompt=begin_token or prompt,
-        parse_special=bool(begin_token),
-        add_bos=not begin_token,
+        prompt=request.prompt if isinstance(request.prompt, str) else list(request.prompt),
+        parse_special=False,
         stop=list(request.limits.stop),
         priority=priority_of(Priority.INTERACTIVE),
         echo=request.echo,

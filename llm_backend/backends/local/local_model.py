@@ -4,7 +4,7 @@ import asyncio
 import copy
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Self, cast
 
@@ -325,11 +325,10 @@ class LocalModel:
             return answers
 
     async def _generate_text(self, engine: EngineClient, request: TextPrompt) -> AdmittedGeneration:
-        is_empty = request.prompt == "" and request.suffix is None
-        begin = await self._begin_token(engine) if is_empty else ""
-        command = prompt_command(request, begin)
+        if request.prompt == "" and request.suffix is None:
+            request = replace(request, prompt=await self._begin_tokens(engine))
         names = {"prompt": "prompt", "grammar": "grammar"}
-        return await self._generate(engine, "text_completion", command, names)
+        return await self._generate(engine, "text_completion", prompt_command(request), names)
 
     async def score_labels(self, scoring: LabelScoring) -> tuple[list[list[float]], Usage]:
         """Computes the probability of each label of each question, among the labels of the
@@ -401,10 +400,11 @@ class LocalModel:
         if self.meter is not None:
             self.meter.count_answer(usage)
 
-    async def _begin_token(self, engine: EngineClient) -> str:
+    async def _begin_tokens(self, engine: EngineClient) -> list[int]:
+        """Returns the token that replaces an empty prompt; as a token it has no text in an echo."""
         with translate_engine_errors():
             info = await engine.ready()
-        return info.bos_token or info.eos_token
+            return await engine.tokenize(info.bos_token or info.eos_token, parse_special=True)
 
 
 def _is_longer(text: str, limit_bytes: int) -> bool:
