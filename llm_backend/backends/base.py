@@ -146,7 +146,8 @@ class Usage:
     @property
     def tokens_per_second(self) -> float:
         """Decoding rate after the first token; 0 if there are no further ones."""
-        return (self.completion_tokens - 1) / self.generation_s if self.generation_s else 0.0
+        tokens = max(0, self.completion_tokens - 1)
+        return tokens / self.generation_s if self.generation_s else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -452,6 +452,13 @@ def test_echo_of_an_empty_prompt_has_no_text(client):
     assert logprobs.text_offset[:3] == [0, 0, len(logprobs.tokens[1])]
 
 
+def test_an_answer_without_tokens_has_no_speed(client):
+    answer = client.completions.create(model="builtin", prompt="Hello", n=2, max_tokens=0)
+
+    assert answer.usage.completion_tokens == 0
+    assert answer.usage.timings["tokens_per_second"] == 0
+
+
 def test_usage_has_timings(client):
     answer = client.chat.completions.create(model="builtin", messages=HELLO)
 
