@@ -12,6 +12,7 @@ from llm_backend.backends.base import ChatDelta, ToolCall
 from llm_backend.controllers.generation.custom_input import CustomInput
 from llm_backend.controllers.generation.custom_tools import INPUT, custom_function
 from llm_backend.controllers.generation.field_paths import rename_fields
+from llm_backend.controllers.generation.tool_choice import chosen_name
 from llm_backend.json_types import JsonMapping, JsonObject
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def _choice(choice: JsonMapping, names: frozenset[str]) -> JsonMapping:
 
 def _named_choice(choice: JsonMapping, names: frozenset[str]) -> JsonMapping:
     """Returns the function of a chosen custom tool; other choices are unchanged."""
-    name = (choice.get("custom") or {}).get("name")
+    name = chosen_name(choice, "custom")
     if choice.get("type") != "custom" or name not in names:
         return choice
     return {"type": "function", "function": {"name": name}}

@@ -47,6 +47,14 @@ def tool_choice_of(body: "api.CreateChatCompletionRequest") -> ToolChoice:
     )
 
 
+def chosen_name(choice: Mapping[str, Any], kind: str) -> str | None:
+    """Returns the name of the tool of this kind that a choice selects. By the document an entry of
+    `allowed_tools` is any object: one without a name selects none."""
+    tool = choice.get(kind)
+    name = tool.get("name") if isinstance(tool, Mapping) else None
+    return name if isinstance(name, str) else None
+
+
 def _functions(tools: "Sequence[ChatTool]") -> "Sequence[api.ChatCompletionTool]":
     functions: list[api.ChatCompletionTool] = []
     for position, tool in enumerate(tools):
@@ -103,7 +111,11 @@ def _select_names(
     if not choices:
         raise InvalidRequest("No tool is allowed; use `tool_choice: none`.", param=where)
     known = {tool["function"]["name"] for tool in tools}
-    names = {str((tool.get("function") or {}).get("name")) for tool in choices}
-    for name in sorted(names - known):
-        raise InvalidRequest(f"`{name[:80]}` is not among the `tools`.", param=where)
+    names: set[str] = set()
+    for choice in choices:
+        name = chosen_name(choice, "function")
+        if name is None or name not in known:
+            given = name or chosen_name(choice, "custom") or ""
+            raise InvalidRequest(f"`{given[:80]}` is not among the `tools`.", param=where)
+        names.add(name)
     return frozenset(names)
