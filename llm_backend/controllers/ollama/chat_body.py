@@ -12,7 +12,7 @@ from llm_backend.controllers.ollama.options import (
     chat_fields,
     check_ollama_fields,
 )
-from llm_backend.errors import InvalidRequest
+from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonMapping, JsonObject, without_nulls
 
 if TYPE_CHECKING:
@@ -81,6 +81,11 @@ def _messages(messages: Sequence[JsonMapping]) -> Iterator[JsonObject]:
     calls: list[JsonObject] = []  # of the latest assistant message; those without a result yet
     for index, message in enumerate(messages):
         role = message["role"]
+        if message.get("images") and role != "user":
+            raise UnsupportedField(
+                "Images are shown to a model in messages of the user only.",
+                param=f"messages[{index}].images",
+            )
         if role == "tool":
             yield _tool_result(message, calls, f"messages[{index}]")
         elif role == "assistant":
