@@ -1,6 +1,7 @@
 """Translation of bodies of Ollama's chats and generations to bodies of chat completions (pure)."""
 
 import re
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -78,7 +79,7 @@ def check_completion(body: "api.CreateOllamaCompletionRequest") -> None:
 def _messages(messages: Sequence[JsonMapping]) -> Iterator[JsonObject]:
     """Yields the messages of a chat. Each result of a tool gets the id of the call that it answers,
     because in Ollama's API it may name the function alone, or nothing."""
-    calls: list[JsonObject] = []  # of the latest assistant message; those without a result yet
+    calls = _OpenCalls(())  # of the latest assistant message
     for index, message in enumerate(messages):
         role = message["role"]
         if message.get("images") and role != "user":
@@ -90,7 +91,7 @@ def _messages(messages: Sequence[JsonMapping]) -> Iterator[JsonObject]:
             yield _tool_result(message, calls, f"messages[{index}]")
         elif role == "assistant":
             translated = _assistant(message, index)
-            calls = list(translated.get("tool_calls") or ())
+            calls = _OpenCalls(translated.get("tool_calls") or ())
             yield translated
         elif role == "user":
             yield _user(message)
@@ -132,18 +133,38 @@ def _call(call: JsonMapping, default_id: str) -> JsonObject:
     return {"id": call.get("id") or default_id, "type": "function", "function": function}
 
 
-def _tool_result(message: JsonMapping, calls: list[JsonObject], path: str) -> JsonObject:
-    id, name = message.get("tool_call_id"), message.get("tool_name")
-    for call in calls:
-        if (id and call["id"] == id) or (not id and name in (None, "", call["function"]["name"])):
-            calls.remove(call)
-            content = message.get("content") or ""
-            return {"role": "tool", "tool_call_id": call["id"], "content": content}
-    raise InvalidRequest(
-        "A message of the role `tool` must answer one of the `tool_calls` of the latest message of "
-        "the assistant.",
-        param=path,
-    )
+class _OpenCalls:
+    """Tool calls without a result yet."""
+
+    def __init__(self, calls: Sequence[JsonObject]) -> None:
+        self._calls = dict(enumerate(calls))
+        self._in_order = deque(self._calls)
+        self._by_id: defaultdict[str, deque[int]] = defaultdict(deque)
+        self._by_name: defaultdict[str, deque[int]] = defaultdict(deque)
+        for position, call in self._calls.items():
+            self._by_id[call["id"]].append(position)
+            self._by_name[call["function"]["name"]].append(position)
+
+    def pop(self, id: str | None, name: str | None) -> JsonObject | None:
+        """Takes out the first call with this id, else with this name, else of any name; returns
+        None if there is none."""
+        positions = self._by_id[id] if id else self._by_name[name] if name else self._in_order
+        while positions:
+            if call := self._calls.pop(positions.popleft(), None):
+                return call
+        return None
+
+
+def _tool_result(message: JsonMapping, calls: _OpenCalls, path: str) -> JsonObject:
+    call = calls.pop(message.get("tool_call_id"), message.get("tool_name"))
+    if call is None:
+        raise InvalidRequest(
+            "A message of the role `tool` must answer one of the `tool_calls` of the latest "
+            "message of the assistant.",
+            param=path,
+        )
+    content = message.get("content") or ""
+    return {"role": "tool", "tool_call_id": call["id"], "content": content}
 
 
 def _tool(tool: JsonMapping) -> JsonObject:

@@ -1,5 +1,6 @@
 """Bodies of Ollama's chats and generations as bodies of chats, and what is refused."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from llm_backend.controllers.ollama.chat_body import chat_body_of, field_of, prompt_chat_body_of
 from llm_backend.controllers.ollama.raw import completion_body_of
 from llm_backend.errors import InvalidRequest
+from tests.counted_work import growth
 
 HI = [{"role": "user", "content": "Hi"}]
 CALL = {"function": {"name": "f", "arguments": {"n": 9007199254740993}}}
@@ -72,6 +74,18 @@ def test_formats_are_response_formats(form: Any, expected: Any) -> None:
 )  # fmt: skip
 def test_messages_become_those_of_a_chat(messages: Any, expected: Any) -> None:
     assert chat_body_of(body_of(messages))["messages"] == expected
+
+
+@pytest.mark.parametrize("field", ["tool_call_id", "tool_name"])
+def test_results_of_many_calls_are_matched_in_linear_work(field: str) -> None:
+    def make(size: int) -> Callable[[], object]:
+        names = [f"f{number}" for number in range(size)]
+        calls = [{"id": name, "function": {"name": name, "arguments": {}}} for name in names]
+        results = [{"role": "tool", "content": "a", field: name} for name in reversed(names)]
+        body = body_of([{"role": "assistant", "tool_calls": calls}, *results])
+        return lambda: chat_body_of(body)
+
+    assert growth(make, 100) < 2.2
 
 
 def test_prompt_becomes_a_chat_and_empty_fields_of_clients_are_none() -> None:
