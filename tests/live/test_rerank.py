@@ -105,6 +105,14 @@ def test_a_rerank_model_refuses_embeddings_and_chats(client):
     assert {answer.json()["error"]["param"] for answer in answers} == {"model"}
 
 
+def test_a_rerank_model_has_no_capability_of_ollamas(client):
+    assert rerank(client).status_code == 200  # it is loaded
+    answer = client.get(f"{client.base_url.copy_with(path='/api/ps')}").json()
+    (listed,) = (one for one in answer["models"] if one["name"] == "ranks")
+
+    assert listed["capabilities"] == []
+
+
 def test_an_unknown_model_is_named(client):
     answer = rerank(client, model="far")
 

@@ -15,7 +15,7 @@ from llm_backend.controllers.ollama.request import check_enabled, known_name
 from llm_backend.controllers.rendering.chunks import model_object
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
-from llm_backend.engine.messages import ModelInfo
+from llm_backend.engine.messages import ModelInfo, ModelKind
 from llm_backend.errors import ModelNotFound
 from llm_backend.json_types import JsonMapping, JsonObject, JsonValue
 from llm_backend.model_files import GgufHeader
@@ -167,6 +167,8 @@ async def _capabilities(model: LocalModel | None, header: GgufHeader | None) -> 
         return ["completion"]
     if await model.may_embed():
         return ["embedding"]
+    if model.engine and model.engine.info and model.engine.info.kind is ModelKind.RERANK:
+        return []  # Ollama has no name for it
     return ["completion", *_chat_capabilities(model, header)]
 
 
