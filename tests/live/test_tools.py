@@ -257,9 +257,11 @@ def test_deprecated_functions_are_called_and_answered_in_their_own_form(exact_cl
     assert said.choices[0].finish_reason in ("length", "stop")
 
 
+@pytest.mark.parametrize("logprobs", [False, True])
 @pytest.mark.parametrize(("tools", "content"), [([WEATHER], None), ([], "")])
-def test_the_first_chunk_of_a_call_has_no_content(client, tools, content):
+def test_the_first_chunk_of_a_call_has_no_content(client, tools, content, logprobs):
     asked = {"tools": tools, "tool_choice": "required"} if tools else {}
+    asked |= {"logprobs": logprobs}
     chat = {"model": "builtin", "messages": QUESTION, "stream": True, "n": 2, **asked}
     with client.chat.completions.create(**chat) as stream:
         chunks = list(stream)

@@ -176,20 +176,29 @@ class ChatTurn:
         events = ChatEvents(self._head, self._transcript, self._obfuscation)
         async with self._storing(answer):
             async with answer, aclosing(self._deltas(answer)) as deltas:
-                started_choices: set[int] = set()  # the choices whose first chunk has been sent
+                # for each choice whose first chunk has not been sent, its deltas so far
+                waiting: dict[int, list[ChatDelta]] = {}
                 if self._chat.tools:
-                    # No bytes: sends the response's head immediately. The first chunk waits for the
-                    # first delta: its `content` is null if a call or reasoning comes first.
+                    # No bytes: sends the response's head immediately. The first chunk waits for a
+                    # delta that has more than logprobs: its `content` is null if a call or
+                    # reasoning comes first.
                     yield b""
+                    waiting = {choice: [] for choice in range(self._chat.limits.choices)}
                 else:
-                    started_choices.update(range(self._chat.limits.choices))
-                    for choice in sorted(started_choices):
+                    for choice in range(self._chat.limits.choices):
                         yield events.encode_role_chunk(self._role_chunk(choice))
                 async for delta in deltas:
-                    if delta.choice not in started_choices:
-                        started_choices.add(delta.choice)
-                        yield events.encode_role_chunk(self._role_chunk(delta.choice, delta))
-                    yield events.encode_delta(delta)
+                    begun = waiting.get(delta.choice)
+                    if begun is None:
+                        yield events.encode_delta(delta)
+                        continue
+                    begun.append(delta)
+                    if _is_without_text(delta):
+                        continue
+                    del waiting[delta.choice]
+                    yield events.encode_role_chunk(self._role_chunk(delta.choice, delta))
+                    for one in begun:
+                        yield events.encode_delta(one)
             await self._judge()
             if self._moderation_fields:
                 yield encode(orjson.dumps(self._head.chunk([]) | self._moderation_fields))
@@ -266,3 +275,9 @@ class ChatTurn:
                 choice["logprobs"] = choice["logprobs"] or chunks.chat_logprobs(())
         completion["usage"] = usage
         return cast("api.CreateChatCompletionResponse", {**completion, **self._moderation_fields})
+
+
+def _is_without_text(delta: ChatDelta) -> bool:
+    """True for a delta of tokens alone: their text, or the call that it begins, follows."""
+    parts = (delta.content, delta.reasoning, delta.refusal, delta.tool_calls, delta.finish_reason)
+    return not any(parts)
