@@ -57,6 +57,7 @@ def field_of(body: JsonMapping, path: str) -> str:
     path = re.sub(r"^response_format(\.json_schema\.schema)?", "format", path)
     path = re.sub(rf"^({'|'.join(OPTIONS)})\b", r"options.\1", path)
     path = re.sub(r"^max_(completion_)?tokens", "options.num_predict", path)
+    path = re.sub(r"^reasoning_effort\b", "think", path)
     found = ContentPath.parse(path)
     if found is None:
         return path

@@ -144,6 +144,7 @@ def test_unsupported_fields_that_would_change_the_answer_are_refused_by_name(
         ({"messages": []}, "response_format.json_schema.schema.type", "format.type"),
         ({"messages": []}, "stop[4]", "options.stop[4]"),
         ({"messages": []}, "max_completion_tokens", "options.num_predict"),
+        ({"messages": []}, "reasoning_effort", "think"),
     ],
 )  # fmt: skip
 def test_errors_name_the_fields_of_ollamas_api(body: Any, path: str, expected: str):
