@@ -39,9 +39,12 @@ class ContentPath:
 
 @contextmanager
 def rename_fields(rename: RenameField) -> Iterator[None]:
-    """Rewrites `param` of errors inside the block."""
+    """Rewrites `param` of errors inside the block, also where their messages have it."""
     try:
         yield
     except ApiError as error:
-        error.param = error.param and rename(error.param)
+        if error.param:
+            given, error.param = error.param, rename(error.param)
+            error.message = error.message.replace(f"`{given}`", f"`{error.param}`")
+            error.args = (error.message,)
         raise
