@@ -16,7 +16,7 @@ from llm_backend.controllers.chat.translated import (
 )
 from llm_backend.controllers.ollama.chat_body import chat_body_of, field_of, prompt_chat_body_of
 from llm_backend.controllers.ollama.lines import OllamaLines
-from llm_backend.controllers.ollama.options import streams
+from llm_backend.controllers.ollama.options import streams, unloads
 from llm_backend.controllers.ollama.raw import answer_raw, refuse_raw
 from llm_backend.controllers.ollama.request import check_enabled, with_known_model
 from llm_backend.controllers.relay.bridge.bridged_model import BridgedModel
@@ -98,17 +98,17 @@ def _with_loose_schema(body: JsonMapping) -> JsonMapping:
 async def _load_or_unload(services: Services, request: ApiRequest, *, is_chat: bool) -> Response:
     """Answers a request without input, which loads the model, or unloads it with `keep_alive` 0."""
     body: _Body = request.body
-    unloads = body.get("keep_alive") in (0, "0", "0s")
-    if unloads and not request.caller.may_administer:
+    is_unload = unloads(body)
+    if is_unload and not request.caller.may_administer:
         raise Forbidden("Only an admin key may unload a model.")
 
     async def answer(
         _services: Services, request: ApiRequest, model: LocalModel | BridgedModel
     ) -> Response:
         if isinstance(model, LocalModel):
-            await cancel_on_disconnect(request, model.unload() if unloads else model.load())
+            await cancel_on_disconnect(request, model.unload() if is_unload else model.load())
         lines = OllamaLines(body["model"], is_chat=is_chat, shows_reasoning=False)
-        finished = lines.finish("unload" if unloads else "load")
+        finished = lines.finish("unload" if is_unload else "load")
         if streams(body):
             return Response(exact_json.dumps(finished) + b"\n", media_type=NDJSON)
         return JsonResponse(finished)

@@ -5,6 +5,8 @@ Options of loading a model are accepted without effect: this server's settings d
 fit is refused.
 """
 
+import re
+
 from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields
 from llm_backend.errors import UnsupportedField
 from llm_backend.json_types import JsonMapping, JsonObject
@@ -26,6 +28,7 @@ _LOADING = frozenset(
         "draft_num_predict",
     }
 )  # fmt: skip
+_NO_TIME = re.compile(r"[+-]?(?:0|(?:0+(?:\.0*)?(?:ns|us|µs|ms|s|m|h))+)")
 _NEUTRAL = {"tfs_z": 1, "penalize_newline": False}  # values that change nothing
 
 
@@ -44,6 +47,14 @@ def generation_fields(body: JsonMapping) -> JsonObject:
     if (options.get("num_predict") or 0) > 0:  # others mean: up to the end of the context
         fields["max_tokens"] = options["num_predict"]
     return {**fields, "model": body["model"], "stream": streams(body)}
+
+
+def unloads(body: JsonMapping) -> bool:
+    """Returns True if the body keeps the model for no time; a text is a duration such as `0m`."""
+    keep_alive = body.get("keep_alive")
+    if isinstance(keep_alive, str):
+        return _NO_TIME.fullmatch(keep_alive) is not None
+    return keep_alive == 0
 
 
 def streams(body: JsonMapping) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from llm_backend.controllers.ollama.chat_body import chat_body_of, field_of, prompt_chat_body_of
+from llm_backend.controllers.ollama.options import unloads
 from llm_backend.controllers.ollama.raw import completion_body_of
 from llm_backend.errors import InvalidRequest
 from tests.counted_work import growth
@@ -39,6 +40,16 @@ def test_options_have_their_names_of_chats_and_load_options_are_hints() -> None:
 @pytest.mark.parametrize("limit", [-2, -1, 0])
 def test_limits_below_one_mean_no_limit(limit: int) -> None:
     assert "max_completion_tokens" not in chat_body_of(body_of(options={"num_predict": limit}))
+
+
+@pytest.mark.parametrize("keep_alive", [0, 0.0, "0", "0s", "0m", "0h0m", "0.0s", "-0s"])
+def test_a_model_is_unloaded_by_any_spelling_of_no_time(keep_alive: object) -> None:
+    assert unloads({"keep_alive": keep_alive})
+
+
+@pytest.mark.parametrize("keep_alive", [None, -1, 5, "5m", "-1", "10s", "0h5m", "", "00"])
+def test_a_model_is_kept_by_any_other_time(keep_alive: object) -> None:
+    assert not unloads({"keep_alive": keep_alive})
 
 
 @pytest.mark.parametrize(
