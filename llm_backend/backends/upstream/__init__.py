@@ -11,6 +11,7 @@ retry_rules.py       statuses and pauses of retries
 balance.py           the least loaded upstream
 upstream_state.py    outstanding requests and permits of an upstream
 upstream_health.py   its failures, and its ejection
+idle_probe.py        probe of an ejected upstream that gets no request
 observer.py          callbacks for metrics
 model_list.py        cached model list
 upstream_answer.py   an answer while its body arrives

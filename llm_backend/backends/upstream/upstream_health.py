@@ -72,18 +72,20 @@ class UpstreamHealth:
             self._failures = max(self._failures, failures)
             self._ejection_s = max(self._ejection_s, ejection_s)
 
-    def record_failure(self, now_s: float, epoch: int) -> None:
+    def record_failure(self, now_s: float, epoch: int) -> float | None:
         """Records a failure: no answer, an invalid, incomplete or redirecting one, a rejected key,
-        or a status of `retry_rules.DOWN`."""
+        or a status of `retry_rules.DOWN`. Returns the seconds of the ejection, if it causes one."""
         if epoch != self._epoch:
-            return
+            return None
         self._failures += 1
         self._is_probed = False
         if not self.is_ejected:
-            return
+            return None
+        ejection_s = self._ejection_s
         self._epoch += 1
-        self._ejected_until = now_s + self._ejection_s
-        self._ejection_s = min(2 * self._ejection_s, LONGEST_EJECTION_S)
+        self._ejected_until = now_s + ejection_s
+        self._ejection_s = min(2 * ejection_s, LONGEST_EJECTION_S)
+        return ejection_s
 
     def record_cancel(self, epoch: int) -> None:
         """Records a request that was cancelled before its result was known."""

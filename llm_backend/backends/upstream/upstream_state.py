@@ -41,7 +41,7 @@ class UpstreamState:
     """Counts the requests of one upstream, and tracks in `health` the results of the latest ones.
 
     `permits` limit outstanding and reserved requests; `on_permit_free` is called when a request
-    ends.
+    ends, `on_ejected` with the seconds of an ejection.
     """
 
     def __init__(self, config: UpstreamConfig, observer: UpstreamObserver) -> None:
@@ -51,6 +51,7 @@ class UpstreamState:
         self.permits = config.concurrency
         self.reserved = 0  # permits of requests that are about to be sent
         self.on_permit_free: Callable[[], None] = _no_waiter
+        self.on_ejected: Callable[[float], None] = _no_probe
         self._observer = observer
         self._observer.record_up(1)
 
@@ -104,8 +105,10 @@ class UpstreamState:
     def record_failure(self, epoch: int) -> None:
         """Records a failure, which may eject the upstream."""
         was_ejected = self.health.is_ejected
-        self.health.record_failure(asyncio.get_running_loop().time(), epoch)
+        ejection_s = self.health.record_failure(asyncio.get_running_loop().time(), epoch)
         self._observer.count_failure()
+        if ejection_s is not None:
+            self.on_ejected(ejection_s)
         if self.health.is_ejected and not was_ejected:
             self._observer.record_up(0)
             log.error("upstream_ejected", extra={"upstream": self.name})
@@ -113,3 +116,7 @@ class UpstreamState:
 
 def _no_waiter() -> None:
     """Default callback for a free permit: no request waits."""
+
+
+def _no_probe(_ejection_s: float) -> None:
+    """Default callback for an ejection: only requests probe."""

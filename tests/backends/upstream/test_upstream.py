@@ -86,6 +86,23 @@ async def test_observer_is_called_at_ejection_and_return():
     assert told == [1, 0, 1]
 
 
+async def test_ejected_upstream_without_requests_is_probed_and_returns(monkeypatch):
+    monkeypatch.setattr("llm_backend.backends.upstream.idle_probe.IDLE_S", 0)
+    monkeypatch.setattr("llm_backend.backends.upstream.upstream_health.EJECTION_S", 0.01)
+    fake = FakeUpstream(answer=b"HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n")
+    up: list[float] = []
+    observer = UpstreamObserver(record_up=up.append)
+    async with fake, Upstream(UpstreamConfig(base_url=fake.base_url), observer) as upstream:
+        for _ in range(3):
+            await ask(upstream)
+        assert await comes_true(lambda: len(fake.requests) > 4, within_s=5)  # probes are repeated
+        assert up == [1, 0]
+        fake.answer = models("a")
+        assert await comes_true(lambda: up == [1, 0, 1], within_s=5)
+
+    assert fake.requests[-1].first_line == b"GET /v1/models HTTP/1.1"
+
+
 async def test_without_a_key_none_is_sent():
     async with (
         FakeUpstream() as fake,

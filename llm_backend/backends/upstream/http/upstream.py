@@ -39,6 +39,7 @@ from llm_backend.backends.upstream.http.translation import (
     rejected_key_error,
 )
 from llm_backend.backends.upstream.http.websocket import Socket, connect_socket
+from llm_backend.backends.upstream.idle_probe import IdleProbe
 from llm_backend.backends.upstream.model_list import (
     LIST_BYTES,
     ModelList,
@@ -80,6 +81,8 @@ class Upstream(UpstreamState):
         self._abort_signal = AbortSignal()
         self._translation = ErrorTranslation(config.name, parts.netloc)
         self._models = ModelList(self._fetch_models, config.models_ttl_s)
+        self._probe = IdleProbe(self._fetch_models, self._needs_probe)
+        self.on_ejected = self._probe.schedule
         self._connector: aiohttp.BaseConnector
         self._client: HttpClient
         self._sockets: aiohttp.ClientSession
@@ -91,6 +94,7 @@ class Upstream(UpstreamState):
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._probe.close()
         self._models.close()
         await self._sockets.close()
         await self._connector.close()
@@ -290,6 +294,10 @@ class Upstream(UpstreamState):
             result.fail()
             raise
         result.succeed()
+
+    def _needs_probe(self) -> bool:
+        now_s = asyncio.get_running_loop().time()
+        return self.health.is_ejected and self.health.admits(now_s)
 
     async def _fetch_models(self) -> list[JsonObject]:
         path, query = list_address(self.config)
