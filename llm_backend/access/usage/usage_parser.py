@@ -1,4 +1,4 @@
-"""Parses the usage that an upstream reports at the end of its answer (pure)."""
+"""Parses the usage that an upstream reports at the end of its answer, or at its start (pure)."""
 
 import re
 from collections import deque
@@ -24,16 +24,18 @@ _TOKENS_END = 1 << 53  # the largest integer that all JSON readers agree on
 
 
 class UsageTail:
-    """Keeps the end of a passing answer without copying it. With `text_pattern`, also measures the
-    text of a stream."""
+    """Keeps the end of a passing answer without copying it, and its first piece: some servers
+    write the usage before long data. With `text_pattern`, also measures the text of a stream, of
+    which only the end reports the whole usage."""
 
     def __init__(
         self, coding: bytes | None = None, text_pattern: re.Pattern[bytes] | None = None
     ) -> None:
         self._pieces: deque[bytes] = deque(maxlen=PIECES)
+        self._first: list[bytes] = []  # the first piece
         self._text_counter = None if text_pattern is None else _TextCounter(text_pattern)
         take = (
-            self._pieces.append
+            _keep_first(self._pieces, self._first)
             if self._text_counter is None
             else _fan_out(self._pieces, self._text_counter)
         )
@@ -41,7 +43,9 @@ class UsageTail:
 
     def usage(self) -> Tokens | None:
         """Returns the reported usage; None if there is no report."""
-        return parse_usage(b"".join(self._pieces)[-END_BYTES:])
+        return parse_usage(b"".join(self._pieces)[-END_BYTES:]) or parse_usage(
+            b"".join(self._first)
+        )
 
     def text_bytes(self) -> int:
         """Returns the bytes of text in a stream; for other answers, in their end."""
@@ -78,6 +82,15 @@ class _TextCounter:
         line = data[end:]
         self._pending = [line] if line and len(line) < END_BYTES else []
         self._pending_bytes = len(self._pending[0]) if self._pending else 0
+
+
+def _keep_first(pieces: deque[bytes], first: list[bytes]) -> Callable[[bytes], None]:
+    def feed(piece: bytes) -> None:
+        if not first:
+            first.append(piece[:END_BYTES])
+        pieces.append(piece)
+
+    return feed
 
 
 def _fan_out(pieces: deque[bytes], counter: _TextCounter) -> Callable[[bytes], None]:

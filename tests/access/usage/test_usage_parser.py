@@ -94,6 +94,26 @@ def test_last_usage_is_parsed_however_chunks_are_cut():
     assert tail.usage() == TOLD
 
 
+@pytest.mark.parametrize("size", [1_000, 70_000])
+def test_usage_before_long_data_is_parsed(size):
+    data = [{"embedding": [0.123] * 50_000}]  # llama-server writes them after the usage
+    body = json.dumps({"object": "list", "usage": CHAT, "data": data}).encode()
+    tail = UsageTail()
+    for start in range(0, len(body), size):
+        tail.feed(body[start : start + size])
+
+    assert tail.usage() == TOLD
+
+
+def test_usage_at_the_start_of_a_stream_is_not_that_of_its_end():
+    begun = b'data: {"usage":' + json.dumps(CHAT).encode() + b"}\n\n"
+    tail = UsageTail(text_pattern=TEXTS)
+    for piece in [begun, *[b"data: {}\n\n" * 1_000] * 20]:
+        tail.feed(piece)
+
+    assert tail.usage() is None
+
+
 def test_compressed_answer_is_decoded():
     body = json.dumps({"usage": CHAT}).encode()
     tail = UsageTail(b"gzip")
