@@ -5,6 +5,7 @@ workspaces. Any other field without a counterpart is refused by its path; `known
 those within messages, tools and options.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ _TRANSLATED = frozenset(
     | {"tool_choice", "tools", "output_config"}
 )
 _EFFORTS = {"xhigh": "high", "max": "high"}  # other efforts have the same names
+_USER_CHARACTERS = 64  # of a user's id at OpenAI; Claude Code sends longer ones
 # Chats have effort levels instead of token budgets: the level for budgets below each number.
 _BUDGET_EFFORTS = ((4_096, "low"), (16_384, "medium"))
 _FIELDS = (  # patterns of a chat's fields, and the names that the fields have in a message
@@ -56,9 +58,14 @@ def chat_body_of(body: "api.CreateAnthropicMessageRequest") -> "api.CreateChatCo
     if stops := body.get("stop_sequences"):
         chat["stop"] = stops
     if user := (body.get("metadata") or {}).get("user_id"):
-        chat["user"] = user
+        chat["user"] = _short_id(user)
     chat |= _tools(body) | _output(body.get("output_config") or {})
     return cast("api.CreateChatCompletionRequest", chat)
+
+
+def _short_id(user: str) -> str:
+    """Returns the id of a user; of a long one its hash, which identifies the same user."""
+    return user if len(user) <= _USER_CHARACTERS else hashlib.sha256(user.encode()).hexdigest()
 
 
 def field_of(body: "api.CountAnthropicMessageTokensRequest", path: str) -> str:

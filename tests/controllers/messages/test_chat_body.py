@@ -66,6 +66,18 @@ def test_blocks_become_messages_of_a_chat(message: Any, expected: Any) -> None:
     assert chat["messages"] == expected
 
 
+def test_long_id_of_a_user_is_hashed_to_the_length_that_openai_accepts() -> None:
+    ids = ["u" * 64, '{"device_id":"%s","session_id":"1"}' % ("a" * 64), "b" * 65]
+    short, long, other = (
+        chat_body_of(body_of({"role": "user", "content": "Hi"}, metadata={"user_id": one}))["user"]
+        for one in ids
+    )
+
+    assert short == ids[0]
+    assert len(long) == len(other) == 64
+    assert long != other
+
+
 def test_options_have_their_names_of_chats() -> None:
     schema = {"type": "object", "properties": {}}
     given = body_of(
