@@ -180,7 +180,7 @@ def _delta(index: int, delta: JsonObject) -> JsonObject:
 def usage_of(usage: Usage) -> JsonObject:
     """Returns the usage of a message; `input_tokens` do not include cached tokens."""
     return {
-        "input_tokens": usage.prompt_tokens - usage.cached_tokens,
+        "input_tokens": max(0, usage.prompt_tokens - usage.cached_tokens),
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": usage.cached_tokens,
         "output_tokens": usage.completion_tokens,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from llm_backend.backends.base import ChatDelta, ToolCall, Usage
-from llm_backend.controllers.messages.events import MessageEvents
+from llm_backend.controllers.messages.events import MessageEvents, usage_of
 
 USAGE = Usage(prompt_tokens=10, cached_tokens=4, completion_tokens=7)
 DELTAS = [
@@ -75,6 +75,12 @@ def test_each_block_has_its_events_and_the_message_is_their_sum() -> None:
     assert message["usage"] == {**usage, "cache_creation_input_tokens": 0}
     assert events[0]["message"]["content"] == []
     assert events[-2]["delta"] == {"stop_reason": "tool_use", "stop_sequence": None}
+
+
+def test_input_tokens_are_never_negative() -> None:
+    usage = usage_of(Usage(prompt_tokens=5, cached_tokens=9))  # some upstreams count them apart
+
+    assert (usage["input_tokens"], usage["cache_read_input_tokens"]) == (0, 9)
 
 
 def test_reasoning_is_left_out_unless_it_is_shown() -> None:
