@@ -70,7 +70,7 @@ def _messages(messages: Sequence[Message]) -> tuple[str, list[JsonObject]]:
     results: list[JsonObject] = []  # content of the latest message, if it consists of results
     for index, message in enumerate(messages):
         role, content = message["role"], message.get("content")
-        if message.get("name"):
+        if message.get("name") and role != "tool":
             raise UnsupportedField(
                 "The upstream's API (Messages) has no names in messages; leave it out.",
                 param=f"messages[{index}].name",

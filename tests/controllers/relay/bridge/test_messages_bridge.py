@@ -158,8 +158,9 @@ async def test_tools_are_called_and_their_results_are_one_message(tmp_path):
             parallel_tool_calls=False,
         )  # fmt: skip
         message = first.choices[0].message
+        # LangGraph names the tool in its result.
         results: list[Any] = [
-            {"role": "tool", "tool_call_id": call.id, "content": "sunny"}
+            {"role": "tool", "tool_call_id": call.id, "content": "sunny", "name": "weather"}
             for call in message.tool_calls or ()
         ]
         turns: Any = [*HI, message.to_dict(), *results]
