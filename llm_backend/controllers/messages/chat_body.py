@@ -276,9 +276,12 @@ def _tool(tool: JsonMapping, path: str) -> JsonObject:
         )
     if "input_schema" not in tool:
         raise InvalidRequest(f"`{path}.input_schema` is missing.", param=f"{path}.input_schema")
-    function: JsonObject = {"name": tool["name"], "parameters": tool["input_schema"]}
+    schema: JsonObject = {**tool["input_schema"]}
+    if schema.get("type") == "object":
+        schema.setdefault("properties", {})  # OpenAI requires them, tools of MCP lack them
     if examples := tool.get("input_examples"):
-        function["parameters"] = {**tool["input_schema"], "examples": examples}
+        schema["examples"] = examples
+    function: JsonObject = {"name": tool["name"], "parameters": schema}
     for name in ("description", "strict"):
         if tool.get(name) is not None:
             function[name] = tool[name]

@@ -78,6 +78,15 @@ def test_long_id_of_a_user_is_hashed_to_the_length_that_openai_accepts() -> None
     assert long != other
 
 
+def test_tool_without_arguments_has_the_properties_that_openai_requires() -> None:
+    schemas: list[Any] = [{"type": "object"}, {"$ref": "#/$defs/a", "$defs": {"a": {}}}]
+    tools = [{"name": f"f{index}", "input_schema": one} for index, one in enumerate(schemas)]
+    chat = chat_body_of(body_of({"role": "user", "content": "Hi"}, tools=tools))
+
+    parameters = [tool["function"]["parameters"] for tool in chat["tools"]]
+    assert parameters == [{"type": "object", "properties": {}}, schemas[1]]
+
+
 def test_options_have_their_names_of_chats() -> None:
     schema = {"type": "object", "properties": {}}
     given = body_of(
@@ -142,7 +151,7 @@ def test_examples_of_a_tools_input_are_in_its_schema() -> None:
     chat: Any = chat_body_of(body_of({"role": "user", "content": "Hi"}, tools=[tool]))
 
     assert chat["tools"][0]["function"]["parameters"] == {
-        "type": "object", "examples": [{"city": "Rome"}],
+        "type": "object", "properties": {}, "examples": [{"city": "Rome"}],
     }  # fmt: skip
 
 
