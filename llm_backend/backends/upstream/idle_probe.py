@@ -10,7 +10,8 @@ IDLE_S = 60.0  # of a request's absence: any request after the ejection is a pro
 
 
 class IdleProbe:
-    """Calls `probe` a minute after the end of an ejection if `is_due` is still true then."""
+    """Calls `probe` each minute after the end of an ejection, while `is_due` and until it raises
+    nothing."""
 
     def __init__(self, probe: Callable[[], Awaitable[object]], is_due: Callable[[], bool]) -> None:
         self._probe = probe
@@ -18,19 +19,18 @@ class IdleProbe:
         self._waiting: asyncio.Task[None] | None = None
 
     def schedule(self, ejection_s: float) -> None:
-        """Schedules the probe after an ejection of this length; it replaces an earlier one."""
-        previous, self._waiting = self._waiting, asyncio.create_task(self._wait(ejection_s))
-        if previous is not None and previous is not asyncio.current_task():
-            previous.cancel()
+        """Schedules probes after an ejection of this length; they replace earlier ones."""
+        self.close()
+        self._waiting = asyncio.create_task(self._wait(ejection_s))
 
     def close(self) -> None:
-        """Cancels the probe."""
+        """Cancels the probes."""
         if self._waiting is not None:
             self._waiting.cancel()
 
     async def _wait(self, ejection_s: float) -> None:
         await asyncio.sleep(ejection_s + IDLE_S)
-        if not self._is_due():
-            return
-        with suppress(ApiError):  # already logged; the upstream is ejected again
-            await self._probe()
+        while self._is_due():
+            with suppress(ApiError):  # already logged
+                await self._probe()
+            await asyncio.sleep(IDLE_S)

@@ -3,6 +3,7 @@
 FAILURES = 3  # in a row: one may be the request's fault, three are not
 EJECTION_S = 5.0
 LONGEST_EJECTION_S = 60.0
+UNRECORDED = -1  # epoch of a request whose result is ignored
 
 
 class UpstreamHealth:

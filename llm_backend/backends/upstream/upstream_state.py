@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from llm_backend.backends.upstream.config import UpstreamConfig
 from llm_backend.backends.upstream.observer import UpstreamObserver
-from llm_backend.backends.upstream.upstream_health import UpstreamHealth
+from llm_backend.backends.upstream.upstream_health import UNRECORDED, UpstreamHealth
 from llm_backend.errors import UpstreamError
 
 log = logging.getLogger(__name__)
@@ -70,11 +70,11 @@ class UpstreamState:
         """True if another request may be sent: the upstream is below its concurrency limit."""
         return self.outstanding + self.reserved < self.permits
 
-    def _begin_request(self) -> int:
-        """Counts a request that begins; returns its epoch. The caller must close its answer or
-        record its failure."""
+    def _begin_request(self, *, is_recorded: bool = True) -> int:
+        """Counts a request that begins; returns its epoch, by which its result is ignored unless
+        `is_recorded`. The caller must close its answer or record its failure."""
         self._count(1)
-        return self.health.record_request()
+        return self.health.record_request() if is_recorded else UNRECORDED
 
     def _record_no_answer(self, error: BaseException, epoch: int) -> None:
         if isinstance(error, UpstreamError):

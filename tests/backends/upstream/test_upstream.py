@@ -429,6 +429,32 @@ async def test_no_list_of_models_is_a_failure(answer: bytes):
             await upstream.models()
 
 
+async def test_list_of_models_hides_no_failures_of_other_requests():
+    down = b"HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n"
+
+    async def answer(request: Message, connection: Connection) -> None:
+        await connection.send(models("a") if b"/models" in request.first_line else down)
+
+    async with FakeUpstream(answer=answer) as fake, upstream_of(fake, models_ttl_s=0) as upstream:
+        for _ in range(3):
+            await ask(upstream)
+            await upstream.models()
+
+        assert upstream.health.is_ejected
+
+
+async def test_key_that_may_not_list_models_ejects_no_upstream():
+    fake = FakeUpstream(answer=b"HTTP/1.1 403 X\r\ncontent-length: 0\r\n\r\n")
+    async with fake, upstream_of(fake, models_ttl_s=0) as upstream:
+        for _ in range(4):
+            with pytest.raises(UpstreamFailed, match="key"):
+                await upstream.models()
+
+        assert len(fake.requests) == 4
+        assert not upstream.health.is_ejected
+        assert upstream.outstanding == 0
+
+
 async def test_cancelled_fetch_of_models_does_not_cancel_others():
     admission = asyncio.Event()
 

@@ -81,7 +81,7 @@ class Upstream(UpstreamState):
         self._abort_signal = AbortSignal()
         self._translation = ErrorTranslation(config.name, parts.netloc)
         self._models = ModelList(self._fetch_models, config.models_ttl_s)
-        self._probe = IdleProbe(self._fetch_models, self._needs_probe)
+        self._probe = IdleProbe(self._probe_once, lambda: self.health.is_ejected)
         self.on_ejected = self._probe.schedule
         self._connector: aiohttp.BaseConnector
         self._client: HttpClient
@@ -110,6 +110,7 @@ class Upstream(UpstreamState):
         model: str | None = None,
         expected: AnswerKinds = ANY,
         on_abandoned: Callable[[], None] = lambda: None,
+        is_recorded: bool = True,
     ) -> UpstreamAnswer:
         """Sends one request and returns the answer when its headers have arrived, or when its
         beginning has been validated as `expected`.
@@ -117,11 +118,12 @@ class Upstream(UpstreamState):
         `path` is percent-encoded and relative to the base URL, `query` the raw query string. A
         streamed body keeps the `Content-Length` among `headers`, or is sent chunked. `model` is the
         deployment at Azure. `on_abandoned` is called if this is cancelled after the request was
-        sent. Raises `UpstreamFailed` and `UpstreamTimeout`.
+        sent. `is_recorded`: the result counts for the upstream's health. Raises `UpstreamFailed`
+        and `UpstreamTimeout`.
         """
         pairs = list(headers)
         target = self._target(path, query.decode("latin-1"), model)
-        epoch = self._begin_request()
+        epoch = self._begin_request(is_recorded=is_recorded)
         try:
             with self._translation:
                 answer = await self._client.send(
@@ -295,11 +297,21 @@ class Upstream(UpstreamState):
             raise
         result.succeed()
 
-    def _needs_probe(self) -> bool:
-        now_s = asyncio.get_running_loop().time()
-        return self.health.is_ejected and self.health.admits(now_s)
+    async def _probe_once(self) -> None:
+        status, _ = await self._fetch_list()
+        if status not in DOWN:
+            self.record_success(self.health.record_request())
 
     async def _fetch_models(self) -> list[JsonObject]:
+        status, body = await self._fetch_list()
+        with self._translation:
+            if self.config.is_image_server:
+                return parse_checkpoints(status, body)
+            return parse_models(status, body)
+
+    async def _fetch_list(self) -> tuple[int, bytes]:
+        """Returns status and body of the list of models. It says little about other requests: they
+        may fail nevertheless, or be answered although the key may not list models."""
         path, query = list_address(self.config)
         try:
             async with asyncio.timeout(_LIST_TIMEOUT_S):
@@ -310,14 +322,11 @@ class Upstream(UpstreamState):
                     headers=[(b"accept", b"application/json")],
                     body=b"",
                     expected=JSON_ONLY,
+                    is_recorded=False,
                 )
-                body = await answer.read(LIST_BYTES)
+                return answer.status, await answer.read(LIST_BYTES)
         except TimeoutError as error:
             raise self._translation.timeout_error(error) from error
-        with self._translation:
-            if self.config.is_image_server:
-                return parse_checkpoints(answer.status, body)
-            return parse_models(answer.status, body)
 
 
 async def read_start(
