@@ -1,6 +1,7 @@
 """Bridge from responses to chat completions: translates the request's body, and chunks to deltas
 (pure)."""
 
+import uuid
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -145,16 +146,23 @@ class ChunkReader:
 
     def _call(self, call: JsonMapping) -> Iterator[ToolCall]:
         """Yields the beginning of a call, or a piece of the latest call. Some upstreams repeat the
-        id of a call with each piece, and some give all calls the same index."""
+        id of a call with each piece, some give all calls the same index, and some give no ids."""
         index, id, function = number(call, "index"), text(call, "id"), object_in(call, "function")
         arguments = text(function, "arguments")
-        if id and self._ids.get(index) != id:
+        begins_without_id = not id and index not in self._ids and text(function, "name")
+        if begins_without_id or (id and self._ids.get(index) != id):
             yield from self._end_call()
-            self._ids[index], self._open = id, index
+            if id:
+                self._ids[index] = id
+            self._open = index
             self._call_count += 1
             self._is_call_empty = not arguments
-            name = required_text(function, "name")
-            yield ToolCall(index=self._call_count - 1, id=id, name=name, arguments=arguments)
+            yield ToolCall(
+                index=self._call_count - 1,
+                id=id or f"call_{uuid.uuid4().hex[:24]}",
+                name=required_text(function, "name"),
+                arguments=arguments,
+            )
         elif arguments:
             if self._open != index:
                 raise UpstreamFailed("The upstream continued a tool call that is not in progress.")

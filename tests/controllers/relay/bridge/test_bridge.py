@@ -537,6 +537,17 @@ async def test_two_calls_with_one_index_are_two_calls(tmp_path):
     assert [item.call_id for item in answer.output] == ["c1", "c2"]
 
 
+async def test_calls_without_ids_get_some(tmp_path):
+    begun = {"index": 0, "id": "", "function": {"name": "weather", "arguments": "{"}}
+    rest = {"index": 0, "function": {"arguments": "}"}}
+    fake = FakeUpstream(answer=chat_says(*({"tool_calls": [one]} for one in [begun, rest] * 2)))
+    async with client_of(tmp_path, fake, "chat") as client:
+        answer = await _ask(client, "chat", tools=[{"type": "function", **FUNCTION}])
+
+    assert [(item.name, item.arguments) for item in answer.output] == [("weather", "{}")] * 2
+    assert len({item.call_id for item in answer.output}) == 2
+
+
 async def test_arguments_without_deltas_are_passed_on(tmp_path):
     said = [
         {"type": "response.output_item.added", "output_index": 0, "item": ITEM},
