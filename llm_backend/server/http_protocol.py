@@ -20,9 +20,10 @@ from llm_backend.server.request_pace import PaceLimits, RequestPace
 
 log = logging.getLogger(__name__)
 
-# Request line and headers; the parser has no limit of its own.
+# Request line and headers, and the trailers after a body; the parser has no limit of its own.
 HEAD_LIMIT_BYTES = 256 * 1024
 _HEAD_TOO_LARGE = f"The headers are larger than {HEAD_LIMIT_BYTES} bytes."
+_TRAILERS_TOO_LARGE = f"The trailers are larger than {HEAD_LIMIT_BYTES} bytes."
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -34,8 +35,9 @@ class HttpProtocol(HttpToolsProtocol):
     """
 
     _running: RequestResponseCycle | None = None
-    _head_bytes = 0
+    _head_bytes = 0  # of a head, or of anything else that is no part of a body
     _is_in_head = False
+    _has_body_bytes = False  # in the bytes that were parsed last
     _is_refused = False
     _fault, _fault_status = "The request is not valid HTTP.", 400
 
@@ -83,20 +85,27 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse_slow()
 
     def data_received(self, data: bytes) -> None:
-        """Parses received bytes; refuses a head that is too large."""
+        """Parses received bytes; refuses a head or trailers that are too large."""
         if self._is_refused:
             return
+        self._has_body_bytes = False
         super().data_received(data)
         if self._is_in_head or not self._is_answering():
             self._pace.record_head(self.loop.time())
-        self._head_bytes = self._head_bytes + len(data) if self._is_in_head else 0
+        is_bare = self._is_in_head or (self._pace.is_in_body and not self._has_body_bytes)
+        self._head_bytes = self._head_bytes + len(data) if is_bare else 0
         if self._head_bytes > HEAD_LIMIT_BYTES and not self.transport.is_closing():
-            self._refuse(431, _HEAD_TOO_LARGE)
+            self._refuse(431, _HEAD_TOO_LARGE if self._is_in_head else _TRAILERS_TOO_LARGE)
 
     def on_message_begin(self) -> None:
         """Begins a request."""
         super().on_message_begin()
         self._is_in_head = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Adds a header. Drops a trailer, which nothing reads."""
+        if self._is_in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Checks the whole head. The parser passes an error to `send_400_response`."""
@@ -109,10 +118,12 @@ class HttpProtocol(HttpToolsProtocol):
             raise ValueError(fault)
         super().on_headers_complete()
         self._is_in_head = False
+        self._head_bytes = 0
         self._pace.end_head()
 
     def on_body(self, body: bytes) -> None:
         """Counts bytes of the body."""
+        self._has_body_bytes = True
         self._pace.record_body(len(body))
         super().on_body(body)
 

@@ -129,6 +129,16 @@ def test_headers_beyond_the_limit_that_arrive_together_are_refused(server):
     assert "larger than 262144 bytes" in large.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("piece", [b"X-More: a\r\n" * 800, b"a" * 8000])
+def test_trailers_without_end_are_refused(server, piece):
+    head = b"POST /v1/tokenize HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    body = b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX-More: a\r\nX-"
+    response = exchange(server, head + body, *[piece] * 500)
+
+    assert response.status_code == 431
+    assert "trailers are larger than 262144 bytes" in response.json()["error"]["message"]
+
+
 def test_more_messages_than_the_context_has_tokens_are_refused_before_they_are_rendered(server):
     messages = CHAT["messages"] * 50_000
     refused = httpx.post(
