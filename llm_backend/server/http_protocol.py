@@ -113,6 +113,8 @@ class HttpProtocol(HttpToolsProtocol):
             self._fault, self._fault_status = _HEAD_TOO_LARGE, 431
             raise ValueError(_HEAD_TOO_LARGE)
         fault = head_error(self.parser.get_http_version(), self.url, self.headers)
+        if fault is None and self._is_answering() and self._opens_websocket():
+            fault = "A WebSocket cannot be opened before the earlier answer has ended."
         if fault is not None:
             self._fault = fault
             raise ValueError(fault)
@@ -142,6 +144,11 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _is_answering(self) -> bool:
         return self._running is not None and not self._running.response_complete
+
+    def _opens_websocket(self) -> bool:
+        """True if the head asks for a WebSocket. It takes over the connection, so that an answer
+        which still runs would be mixed with its frames, and would not end with the connection."""
+        return bool(self.parser.should_upgrade()) and self._should_upgrade()
 
     def _is_ready_to_read(self) -> bool:
         """True if the server waits for the client: reading is not paused by buffered bytes, and the

@@ -139,6 +139,22 @@ def test_trailers_without_end_are_refused(server, piece):
     assert "trailers are larger than 262144 bytes" in response.json()["error"]["message"]
 
 
+def test_web_socket_is_not_opened_during_an_answer(server):
+    body = json.dumps({**CHAT, "stream": True, "max_tokens": 200, "ignore_eos": True}).encode()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    head += b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    handshake = (
+        b"GET /v1/responses HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n"
+        b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    answer = exchange(server, head + body, handshake)
+
+    assert answer.status_code == 200
+    assert b"HTTP/1.1 101" not in answer.content
+    assert answer.content.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+
+
 def test_more_messages_than_the_context_has_tokens_are_refused_before_they_are_rendered(server):
     messages = CHAT["messages"] * 50_000
     refused = httpx.post(
