@@ -9,6 +9,7 @@ from email.utils import formatdate
 from secrets import token_hex
 from typing import Any
 
+import httptools
 import orjson
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -89,13 +90,37 @@ class HttpProtocol(HttpToolsProtocol):
         if self._is_refused:
             return
         self._has_body_bytes = False
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        unread = data
+        while unread:
+            unread = self._parse(unread)
         if self._is_in_head or not self._is_answering():
             self._pace.record_head(self.loop.time())
         is_bare = self._is_in_head or (self._pace.is_in_body and not self._has_body_bytes)
         self._head_bytes = self._head_bytes + len(data) if is_bare else 0
         if self._head_bytes > HEAD_LIMIT_BYTES and not self.transport.is_closing():
             self._refuse(431, _HEAD_TOO_LARGE if self._is_in_head else _TRAILERS_TOO_LARGE)
+
+    def _parse(self, data: bytes) -> bytes:
+        """Parses bytes, and returns those to be parsed next. The parser takes a head that asks for
+        another protocol for the whole request. As the connection stays at HTTP, unless it becomes a
+        WebSocket, that head is parsed again as one that asks for none, and then its body."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._should_upgrade():
+                self.handle_websocket_upgrade()
+            elif self._names_other_protocol():
+                return self._head_without_upgrade() + data[upgrade.args[0] :]
+        except httptools.HttpParserError as error:
+            self.send_400_response(str(error))
+        return b""
+
+    def _head_without_upgrade(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%s: %s" % pair for pair in self.headers if pair[0] != b"upgrade"]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def on_message_begin(self) -> None:
         """Begins a request."""
@@ -109,6 +134,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Checks the whole head. The parser passes an error to `send_400_response`."""
+        if self._names_other_protocol():
+            return
         if head_size(self.url, self.headers) > HEAD_LIMIT_BYTES:  # its last bytes came together
             self._fault, self._fault_status = _HEAD_TOO_LARGE, 431
             raise ValueError(_HEAD_TOO_LARGE)
@@ -131,6 +158,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Ends the request."""
+        if self._names_other_protocol():
+            return
         self._pace.end_request()
         super().on_message_complete()
 
@@ -144,6 +173,12 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _is_answering(self) -> bool:
         return self._running is not None and not self._running.response_complete
+
+    def _names_other_protocol(self) -> bool:
+        """True if the head asks for another protocol than a WebSocket, as HTTP/2 (`h2c`)."""
+        if not self.parser.should_upgrade() or self.parser.get_method() == b"CONNECT":
+            return False
+        return not self._should_upgrade()
 
     def _opens_websocket(self) -> bool:
         """True if the head asks for a WebSocket. It takes over the connection, so that an answer

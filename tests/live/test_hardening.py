@@ -139,6 +139,21 @@ def test_trailers_without_end_are_refused(server, piece):
     assert "trailers are larger than 262144 bytes" in response.json()["error"]["message"]
 
 
+def test_request_with_an_upgrade_to_http_2_is_read_with_its_body(server):
+    body = b'{"model": "builtin", "text": "a"}'
+    head = b"POST /v1/tokenize HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    length = b"Content-Length: %d\r\n\r\n" % len(body)
+    ended = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    whole = exchange(server, head + upgrade + length + body + ended)
+    parted = exchange(server, head + upgrade + length, body, ended)
+
+    for answer in (whole, parted):
+        assert answer.status_code == 200
+        assert b'"count":1,' in answer.content
+        assert answer.content.endswith(b'{"status":"ok"}')
+
+
 def test_web_socket_is_not_opened_during_an_answer(server):
     body = json.dumps({**CHAT, "stream": True, "max_tokens": 200, "ignore_eos": True}).encode()
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\n"
