@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _WEB = re.compile(r"https?://", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)
 _URL_CHARACTERS = 4096  # far more than the URL of a file has
+_UNICAST = ipaddress.IPv6Network("2000::/3")  # RFC 4291: all public addresses of hosts
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: IPv4 addresses embedded in IPv6
 _LOOKUPS = 8  # DNS lookups at a time
 DEFAULT_PORTS = (80, 443)
@@ -52,8 +53,12 @@ def parse_url(url: str) -> "URL | None":
 def is_public_address(address: str) -> bool:
     """Returns True for an address of the public internet."""
     read = ipaddress.ip_address(address)
+    if isinstance(read, ipaddress.IPv4Address):
+        return read.is_global and not read.is_multicast
     inner = _embedded_ipv4(read)
-    return read.is_global and not read.is_multicast and (inner is None or inner.is_global)
+    if inner is not None and not inner.is_global:
+        return False
+    return read in _NAT64 or (read in _UNICAST and read.is_global)
 
 
 def is_address(host: str) -> bool:
@@ -82,12 +87,8 @@ async def open_session(
         yield session
 
 
-def _embedded_ipv4(
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
-) -> ipaddress.IPv4Address | None:
+def _embedded_ipv4(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     """Returns the IPv4 address to which a gateway may translate an IPv6 address."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return None
     if address in _NAT64:
         return ipaddress.IPv4Address(address.packed[-4:])
     return address.sixtofour
