@@ -9,7 +9,7 @@ from llm_backend.backends.local.chat_choice import ChatChoice
 from llm_backend.backends.local.engine_errors import translate_engine_errors
 from llm_backend.backends.local.grammar_field import GrammarField
 from llm_backend.backends.local.markup import MarkupParser
-from llm_backend.engine import Generation
+from llm_backend.engine import EngineClient, Generation
 from llm_backend.engine.messages import Delta, MediaKind
 
 
@@ -22,11 +22,14 @@ class AdmittedGeneration:
 
     def __init__(
         self,
+        engine: EngineClient,
         generation: Generation,
         observe: Callable[[Usage], None],
         new_parser: Callable[[], MarkupParser | None],
         names: Mapping[str, str | GrammarField],
     ) -> None:
+        self.engine = engine
+        self.is_released = False
         self._generation = generation
         self._names = names  # the engine's names of fields -> the client's
         self._observe = observe
@@ -39,6 +42,11 @@ class AdmittedGeneration:
         """Takes over the resources of the request, such as its use of the model. They are released
         when the generation is closed, and only then may the model be unloaded."""
         self._resources = resources
+
+    def share_resources(self, other: Self) -> None:
+        """Shares the resources with another generation, which is closed before or after this
+        one."""
+        share_resources((self, other), self._resources)
 
     @property
     def usage(self) -> Usage:
@@ -114,6 +122,7 @@ class AdmittedGeneration:
     async def _release(self) -> None:
         """Cancels the rest of the generation and releases the model. A request that goes on then
         does not hold this one in memory if it needs another, such as one that moderates."""
+        self.is_released = True
         async with self._resources:
             await self._generation.aclose()
 

@@ -26,7 +26,7 @@ from llm_backend.backends.local.label_scoring import LabelScoring
 from llm_backend.backends.local.markup import MarkupParser
 from llm_backend.backends.local.media import MediaReader
 from llm_backend.backends.local.model_handle import ModelHandle, ModelState
-from llm_backend.backends.local.model_protocol import ProtocolCache, RenderedPrompt
+from llm_backend.backends.local.model_protocol import ProtocolCache
 from llm_backend.engine import EngineClient
 from llm_backend.engine.messages import (
     Embedded,
@@ -246,14 +246,22 @@ class LocalModel:
         async with AsyncExitStack() as resources:
             with translate_engine_errors():
                 engine = await resources.enter_async_context(self.handle.use())
-            prompt = await self._renderer.render(engine, request, self._personality)
-            answer = await self._generate_chat(engine, request, prompt)
+            answer = await self._generate_chat(engine, request)
             answer.take_over(resources.pop_all())
             return answer
 
-    async def _generate_chat(
-        self, engine: EngineClient, request: Chat, prompt: RenderedPrompt
-    ) -> AdmittedGeneration:
+    async def chat_beside(self, answer: AdmittedGeneration, request: Chat) -> AdmittedGeneration:
+        """Submits a chat for which the reader of an answer of this model waits. They use the model
+        together: while it is unloaded, the chat would wait for the unload, and the unload for the
+        answer."""
+        if answer.is_released:
+            return await self.chat(request)
+        other = await self._generate_chat(answer.engine, request)
+        answer.share_resources(other)
+        return other
+
+    async def _generate_chat(self, engine: EngineClient, request: Chat) -> AdmittedGeneration:
+        prompt = await self._renderer.render(engine, request, self._personality)
         stops = () if self._chat_format is None else self._chat_format.stop
         command = chat_command(request, prompt, await self._reader.decode(prompt.media), stops)
         names: dict[str, str | GrammarField] = {
@@ -393,7 +401,7 @@ class LocalModel:
             await engine.ready()
             generation = await engine.generate(command)
         count = partial(self._count, operation, command.priority)
-        return AdmittedGeneration(generation, count, parser, names)
+        return AdmittedGeneration(engine, generation, count, parser, names)
 
     def _count(self, operation: str, priority: Priority, usage: Usage) -> None:
         self._observe(self.card.id, operation, priority, usage)

@@ -82,7 +82,7 @@ class CheckedAnswer:
         *,
         attempts: int,
     ) -> None:
-        self._answer = answer
+        self.answer = answer  # of the present attempt
         self._structure = structure
         self._generate = generate
         self._attempts = attempts
@@ -92,21 +92,21 @@ class CheckedAnswer:
     @property
     def usage(self) -> Usage:
         """Tokens and seconds so far."""
-        return self._spent_usage + self._answer.usage
+        return self._spent_usage + self.answer.usage
 
     async def __aenter__(self) -> Self:
-        await self._answer.__aenter__()
+        await self.answer.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if not self._is_released:
-            await self._answer.__aexit__(None, None, None)
+            await self.answer.__aexit__(None, None, None)
 
     async def chat_deltas(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
         """Yields the deltas; those of a withheld choice all at its end. Raises
         `UnusableAnswer` for a choice that violates the schema in every attempt."""
         if self._structure.needs_no_validation:
-            deltas = raise_on_violation(self._answer.chat_deltas(request), self._structure)
+            deltas = raise_on_violation(self.answer.chat_deltas(request), self._structure)
         else:
             deltas = self._withhold(request)
         async with aclosing(deltas):
@@ -115,7 +115,7 @@ class CheckedAnswer:
 
     async def _withhold(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
         invalid: list[int] = []
-        async for choice, output in _finished_choices(self._answer.chat_deltas(request)):
+        async for choice, output in _finished_choices(self.answer.chat_deltas(request)):
             if await asyncio.to_thread(output.violates_schema, self._structure):
                 invalid.append(choice)
                 continue
@@ -130,13 +130,13 @@ class CheckedAnswer:
         `UnusableAnswer` if none does."""
         for attempt in range(1, self._attempts):
             chat = _retry_request(request, attempt)
-            await self._answer.__aexit__(None, None, None)
+            await self.answer.__aexit__(None, None, None)
             self._is_released = True
             answer = await self._generate(chat)
-            self._spent_usage += self._answer.usage
-            self._answer, self._is_released = answer, False
+            self._spent_usage += self.answer.usage
+            self.answer, self._is_released = answer, False
             await answer.__aenter__()
-            async for _, output in _finished_choices(self._answer.chat_deltas(chat)):
+            async for _, output in _finished_choices(self.answer.chat_deltas(chat)):
                 if not await asyncio.to_thread(output.violates_schema, self._structure):
                     return output.deltas
         raise UnusableAnswer(

@@ -69,3 +69,26 @@ async def test_model_that_is_unloaded_answers_all_prompts_of_a_completion(tmp_pa
             assert await read(second) == 3
             await asyncio.gather(*unloads)
         assert handle.state is ModelState.UNLOADED
+
+
+async def test_chat_beside_an_answer_does_not_wait_while_the_model_is_unloaded(tmp_path):
+    """The unload waits for the answer, and the reader of the answer for the chat beside it."""
+    path = write_llama(tmp_path / "tiny.gguf")
+    chat = Chat(
+        messages=[{"role": "user", "content": "the cat"}],
+        limits=GenerationLimits(max_tokens=3, ignore_eos=True),
+    )
+    async with LocalModelManager() as manager:
+        handle = manager.add_model("a", lambda _: EngineClient(config(path)), estimate_bytes)
+        model = LocalModel(ModelCard(id="a", created_at=1, owned_by="test"), handle)
+        async with asyncio.timeout(20), await model.chat(chat) as answer:
+            unload = asyncio.create_task(handle.unload())
+            await asyncio.sleep(0)
+            assert handle.state is ModelState.UNLOADING
+            beside = await model.chat_beside(answer, chat)
+            assert await read(beside) == 3
+            assert handle.state is ModelState.UNLOADING
+            assert await read(answer) == 3
+            await unload
+            assert handle.state is ModelState.UNLOADED
+            assert await read(await model.chat_beside(answer, chat)) == 3

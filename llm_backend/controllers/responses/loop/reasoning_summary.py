@@ -4,12 +4,13 @@
 """
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from llm_backend.backends.base import Chat, ChatDelta, GenerationLimits, Usage
+from llm_backend.controllers.generation.checked_answer import ModelAnswer
 from llm_backend.controllers.responses.loop.response_model import ResponseModel
 from llm_backend.errors import ContextLengthExceeded, InvalidRequest, UnsupportedField
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
 log = logging.getLogger(__name__)
+
+Generate = Callable[[Chat], Awaitable[ModelAnswer]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +50,7 @@ class SummaryText:
 class ReasoningSummary:
     """Summarizes the model's reasoning in one response; `usage` counts the summaries' tokens."""
 
-    def __init__(self, model: ResponseModel, length: _SummaryLength) -> None:
-        self._model = model
+    def __init__(self, length: _SummaryLength) -> None:
         self._length = length
         self.usage = Usage()
 
@@ -62,7 +64,7 @@ class ReasoningSummary:
         name = reasoning.get("summary") or reasoning.get("generate_summary") or "auto"
         if name not in LENGTHS:
             return None
-        summarizer = cls(model, LENGTHS[name])
+        summarizer = cls(LENGTHS[name])
         try:
             await model.count_prompt_tokens(summarizer._chat(""))
         except InvalidRequest as error:
@@ -74,9 +76,10 @@ class ReasoningSummary:
         return summarizer
 
     async def add_summaries(
-        self, deltas: AsyncGenerator[ChatDelta, None]
+        self, deltas: AsyncGenerator[ChatDelta, None], generate: Generate
     ) -> AsyncGenerator[ChatDelta | SummaryText, None]:
-        """Yields the deltas, with a summary after each completed block of reasoning."""
+        """Yields the deltas, with a summary after each completed block of reasoning. `generate`
+        submits a chat beside the deltas."""
         reasoning: list[str] = []
         async with aclosing(deltas):
             async for delta in deltas:
@@ -89,16 +92,16 @@ class ReasoningSummary:
                     continue
                 if delta.reasoning:
                     yield ChatDelta(choice=delta.choice, reasoning=delta.reasoning)
-                if text := await self._summarize("".join(reasoning)):
+                if text := await self._summarize("".join(reasoning), generate):
                     yield SummaryText(text=text)
                 reasoning.clear()
                 yield replace(delta, reasoning="")
 
-    async def _summarize(self, reasoning: str) -> str:
+    async def _summarize(self, reasoning: str, generate: Generate) -> str:
         chat = self._chat(reasoning)
         pieces = []
         try:
-            answer = await self._model.chat(chat)
+            answer = await generate(chat)
         except ContextLengthExceeded:  # the reasoning alone fills the context
             log.warning("reasoning_not_summarized", extra={"characters": len(reasoning)})
             return ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from llm_backend.backends.base import Chat, ChatDelta, ToolCall, Usage
+from llm_backend.backends.local.admitted_generation import AdmittedGeneration
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.controllers.generation.checked_answer import CheckedAnswer, ModelAnswer
 from llm_backend.controllers.moderations.moderated_answers import FILTERED, ModeratedAnswer
@@ -172,7 +173,14 @@ class ToolLoop:
     def _generate_with_summaries(self) -> AsyncGenerator[ChatDelta | SummaryText, None]:
         if self._reasoning_summary is None:
             return self._generate()
-        return self._reasoning_summary.add_summaries(self._generate())
+        return self._reasoning_summary.add_summaries(self._generate(), self._chat_beside)
+
+    async def _chat_beside(self, chat: Chat) -> ModelAnswer:
+        """Submits a chat while the answer is read, which may keep the model in use."""
+        answer = self._answer.answer if isinstance(self._answer, CheckedAnswer) else self._answer
+        if isinstance(self._model, LocalModel) and isinstance(answer, AdmittedGeneration):
+            return await self._model.chat_beside(answer, chat)
+        return await self._model.chat(chat)
 
     async def _generate(self) -> AsyncGenerator[ChatDelta, None]:
         if self._answer is None:

@@ -1,11 +1,21 @@
 """Reasoning is summarized by the model itself, if the client asks for it."""
 
+import asyncio
+from contextlib import aclosing
+from dataclasses import replace
+
 import pytest
 
-from llm_backend.backends.base import ChatDelta, ToolCall
+from llm_backend.backends.base import ChatDelta, ModelCard, ToolCall
+from llm_backend.backends.local.admitted_generation import AdmittedGeneration
+from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.backends.local.model_manager import LocalModelManager
+from llm_backend.engine import EngineClient
 from llm_backend.errors import ContextLengthExceeded, InvalidRequest, UnsupportedField
 from tests.controllers.responses.scripted import Answer, Model, saying
 from tests.controllers.responses.turns import Memory, events, services, turn
+from tests.engine.conftest import config
+from tests.engine.gguf_models import write_llama
 from tests.response_events import check_events
 
 CALL = ToolCall(index=0, id="call_1", name="f", arguments="{}")
@@ -20,6 +30,10 @@ def thinking(*after):
 
 
 FOUR = ChatDelta(choice=0, content="4")
+
+
+async def estimate_bytes():
+    return 1
 
 
 async def told(model, summary="concise", **fields):
@@ -114,3 +128,28 @@ async def test_a_model_that_always_thinks_is_refused_before_it_begins():
         await told(Thinker())
 
     assert refused.value.param == "reasoning.summary"
+
+
+async def test_summary_does_not_wait_while_the_model_of_its_answer_is_unloaded(
+    tmp_path, monkeypatch
+):
+    """The unload waits for the answer, and the answer for the summary."""
+    path, unloads = write_llama(tmp_path / "tiny.gguf"), []
+    chat_deltas = AdmittedGeneration.chat_deltas
+
+    async def reason(answer, request):
+        is_summary = request.reasoning_effort == "none"
+        if not is_summary:
+            unloads.append(asyncio.create_task(handle.unload()))
+        async with aclosing(chat_deltas(answer, request)) as deltas:
+            async for delta in deltas:
+                yield delta if is_summary else replace(delta, reasoning=delta.content, content="")
+
+    monkeypatch.setattr(AdmittedGeneration, "chat_deltas", reason)
+    async with LocalModelManager() as manager:
+        handle = manager.add_model("a", lambda _: EngineClient(config(path)), estimate_bytes)
+        model = LocalModel(ModelCard(id="a", created_at=1, owned_by="test"), handle)
+        async with asyncio.timeout(20):
+            found = await told(model, max_output_tokens=16)
+            await asyncio.gather(*unloads)
+    assert found[-1]["response"]["output"][0]["summary"][0]["text"]
