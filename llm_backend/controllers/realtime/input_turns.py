@@ -30,7 +30,7 @@ class InputTurns:
     `turns_limit` turns are transcribed at the same time. Further detected turns wait, up to
     `limit_s` seconds of audio. `interrupt` is called when a detected turn begins, if the
     configuration says so. `answer` is called when the user is silent and all turns are transcribed,
-    unless `is_answering` returns True."""
+    if `can_answer` returns True."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class InputTurns:
         turns_limit: int,
         interrupt: Action,
         answer: Action,
-        is_answering: Callable[[], bool],
+        can_answer: Callable[[], bool],
     ) -> None:
         self._config = config
         self._conversation = conversation
@@ -53,7 +53,7 @@ class InputTurns:
         self._turns_limit = turns_limit
         self._interrupt = interrupt
         self._answer = answer
-        self._is_answering = is_answering
+        self._can_answer = can_answer
         self._input = InputAudio(config.input_format, config.turns, limit_s=limit_s)
         self._turn_id = new_item_id()  # of the next turn
         self._is_speaking = False  # True while the user speaks, in a turn that has not ended
@@ -142,11 +142,10 @@ class InputTurns:
         self._is_answer_due = False
 
     async def answer_if_due(self) -> None:
-        """Answers the detected turns, unless speech, a transcription or an answer is in progress.
-        This is called again at the end of each of these."""
-        if self._is_answer_due and not (
-            self._is_speaking or self._tasks.are_others_running or self._is_answering()
-        ):
+        """Answers the detected turns, unless speech, a transcription or an answer is in progress,
+        or as many responses as there may be. This is called again at the end of each of these."""
+        is_busy = self._is_speaking or self._tasks.are_others_running
+        if self._is_answer_due and not is_busy and self._can_answer():
             self._is_answer_due = False
             try:
                 await self._answer()

@@ -84,7 +84,7 @@ class RealtimeSession:
             turns_limit=responses_limit,
             interrupt=self._interrupt,
             answer=self._answer_turn,
-            is_answering=lambda: self._conversation_response is not None,
+            can_answer=self._can_answer,
         )
         self._responses: dict[str, RealtimeResponse] = {}  # those in progress, by id
         self._tasks = BackgroundTasks()
@@ -223,11 +223,18 @@ class RealtimeSession:
                 "The conversation has a response in progress: cancel it, or wait for its end.",
                 code="conversation_already_has_active_response",
             )
-        if len(self._responses) >= self._responses_limit:
+        if self._is_full:
             raise RateLimited(
                 f"The session has {self._responses_limit} responses in progress already.",
                 code="websocket_stream_limit_reached",
             )
+
+    def _can_answer(self) -> bool:
+        return self._conversation_response is None and not self._is_full
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._responses) >= self._responses_limit
 
     @property
     def _conversation_response(self) -> RealtimeResponse | None:

@@ -456,7 +456,7 @@ def hearing(
         turns_limit=2,
         interrupt=answer,
         answer=answer,
-        is_answering=lambda: False,
+        can_answer=lambda: True,
     )
 
 
@@ -920,3 +920,19 @@ async def test_a_session_is_freed_without_the_collector_while_it_speaks(request)
         assert await comes_true(lambda: client.has("response.output_audio.delta"), within_s=20)
 
     assert await comes_true(lambda: freed() is None, within_s=5)
+
+
+async def test_turn_is_answered_once_a_response_beside_the_conversation_has_ended(detector):
+    aside = {"type": "response.create", "response": {"conversation": "none", "input": []}}
+    client, model = WaitingClient(aside, aside), HearingModel("a", short=2)
+    async with running(session(client, model, transcriber="w", detects_turns=True)):
+        assert await comes_true(lambda: len(model.asked) == 2, within_s=20)
+        client.say(spoken_turn())
+        model.hears.release()
+        heard = "conversation.item.input_audio_transcription.completed"
+        assert await comes_true(lambda: client.has(heard), within_s=20)
+        model.ends.set()
+        assert await comes_true(lambda: len(model.asked) == 3, within_s=20)
+
+    assert last_text(model.asked[-1]) == "a"
+    assert client.has("error", 0)
