@@ -58,8 +58,12 @@ class RealtimeResponse:
 
     def start(self, tasks: BackgroundTasks) -> asyncio.Task[None]:
         """Starts a task, which sends the first event and then the request to the model."""
-        self._task = tasks.start(self._run())
-        return self._task
+        self._task = task = tasks.start(self._run())
+        task.add_done_callback(self._drop_task)
+        return task
+
+    def _drop_task(self, _task: asyncio.Task[None]) -> None:
+        self._task = None  # it keeps its error, whose frames refer to this object
 
     async def cancel(self, reason: CancelReason) -> None:
         """Cancels the response and sends its last events, unless it has ended. A batch of events
@@ -79,7 +83,6 @@ class RealtimeResponse:
                 await self._answer()
         except asyncio.CancelledError:
             if self._cancel_reason is None:  # the session ends
-                self._task = None  # it keeps the error, whose frames refer to this object
                 raise
         except ClientGone:
             return

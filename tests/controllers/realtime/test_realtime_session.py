@@ -936,3 +936,19 @@ async def test_turn_is_answered_once_a_response_beside_the_conversation_has_ende
 
     assert last_text(model.asked[-1]) == "a"
     assert client.has("error", 0)
+
+
+async def test_session_is_freed_without_the_collector_though_its_response_has_not_begun(request):
+    class LeavingClient(WaitingClient):
+        async def messages(self) -> AsyncGenerator[str, None]:
+            yield json.dumps({"type": "response.create"})
+
+    held = session(LeavingClient(), Model())
+    freed = weakref.ref(held)
+    request.addfinalizer(gc.enable)
+    gc.disable()
+
+    assert await held.run()
+    del held
+
+    assert await comes_true(lambda: freed() is None, within_s=5)
