@@ -49,6 +49,11 @@ def check_item(item: JsonMapping, where: str) -> None:
             raise InvalidRequest(
                 f"An id may have at most {_ID_CHARACTERS} characters.", param=f"{where}.{name}"
             )
+    if item.get("id") == FIRST:
+        raise InvalidRequest(
+            f"An item cannot have the id `{FIRST}`, the `previous_item_id` of the first one.",
+            param=f"{where}.id",
+        )
     if kind == "message":
         for index, part in enumerate(item["content"]):
             check_part(part, item["role"], f"{where}.content[{index}]")

@@ -56,6 +56,15 @@ def test_files_by_their_ids_are_refused_in_variables_of_prompts(part, field, whe
     assert refused.value.param == f"{where}.prompt.variables.shown.{field}"
 
 
+def test_id_that_means_the_beginning_of_the_conversation_is_refused():
+    item = {"id": FIRST, "type": "message", "role": "user", "content": []}
+
+    with pytest.raises(InvalidRequest) as refused:
+        check_item(item, "item")
+
+    assert refused.value.param == "item.id"
+
+
 def test_text_and_addresses_of_images_are_variables_of_prompts():
     shown = {**IMAGE, "image_url": "data:,x"}
     prompt = {"id": "p", "variables": {"a": "b", "c": {"type": "input_text", "text": "d"},
