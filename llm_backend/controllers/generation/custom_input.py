@@ -41,8 +41,9 @@ class CustomInput:
         return "".join(self._read())
 
     def finish(self) -> str:
-        """Returns the arguments as they are if no input was found in them, else an empty text."""
-        return "" if self._has_begun else self._rest
+        """Returns the arguments as they are if no input was found in them, else an empty text. An
+        empty object has no input: bridges put it in place of missing arguments."""
+        return "" if self._has_begun or self._rest.strip() == "{}" else self._rest
 
     def _read(self) -> Iterator[str]:
         text, offset = self._rest, 0

@@ -132,6 +132,12 @@ async def test_any_text_survives_in_the_input(written: str, meant: str, size: in
     assert "".join(given.feed(piece) for piece in pieces) + given.finish() == meant
 
 
+def test_empty_object_is_an_empty_input():
+    given = CustomInput()
+
+    assert given.feed("{}") + given.finish() == ""
+
+
 def test_a_long_input_is_scanned_once():
     given = CustomInput()
     began_s = time.process_time()

@@ -246,6 +246,17 @@ async def test_a_call_without_arguments_has_an_empty_object(tmp_path):
     assert [call.arguments for call in cut.output] == ["{}", ""]
 
 
+async def test_custom_call_without_arguments_has_an_empty_input(tmp_path):
+    call = {"index": 0, "id": "c", "function": {"name": "run", "arguments": ""}}
+    fake = FakeUpstream(answer=chat_says({"tool_calls": [call]}, reason="tool_calls"))
+    async with client_of(tmp_path, fake, "chat") as client:
+        answer = await client.responses.create(
+            model="far", input="Hi", tools=[{"type": "custom", "name": "run"}]
+        )
+
+    assert [call.input for call in answer.output] == [""]
+
+
 async def test_a_chat_is_bridged_to_a_response_and_stored(tmp_path):
     fake = FakeUpstream(answer=response_says(*text_events("Hel", "lo")))
     messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
