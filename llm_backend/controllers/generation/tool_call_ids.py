@@ -30,14 +30,23 @@ def check_messages(messages: Sequence[JsonMapping]) -> None:
 
 def check_items(context_items: Iterable[JsonMapping], input_items: Iterable[JsonMapping]) -> None:
     """Raises `InvalidRequest` unless each call among the items has its output after it, and each
-    output its call before it. `input_items` are those of the request, `context_items`
-    those of the conversation. An interrupted call needs no output."""
+    output its call before it, and each approval its request. `input_items` are those of the
+    request, `context_items` those of the conversation. An interrupted call needs no output."""
     calls: set[tuple[str, str]] = set()
     unanswered: dict[tuple[str, str], None] = {}
     numbered = [("input", item) for item in context_items]
     numbered += [(f"input[{index}].call_id", item) for index, item in enumerate(input_items)]
+    request_ids: set[str] = set()
     for where, item in numbered:
-        if name := _CALLS.get(item["type"]):
+        if item["type"] == "mcp_approval_request":
+            request_ids.add(item["id"])
+        elif item["type"] == "mcp_approval_response":
+            if (id := str(item["approval_request_id"])) not in request_ids:
+                raise InvalidRequest(
+                    f"No approval request has the id `{id[:_ID_LENGTH]}`.",
+                    param=where.replace("call_id", "approval_request_id"),
+                )
+        elif name := _CALLS.get(item["type"]):
             key = name, str(item["call_id"])
             calls.add(key)
             if item.get("status") != "incomplete":

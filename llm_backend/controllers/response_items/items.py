@@ -158,7 +158,7 @@ def messages_from(
     numbered = [("input", item) for item in context_items]
     numbered += [(f"input[{index}]", item) for index, item in enumerate(input_items)]
     read = [numbered[index] for index in reading_order([item for _, item in numbered])]
-    for message in _messages(_without_interrupted(read), readers):
+    for message in _messages(_without_unknown_requests(_without_interrupted(read)), readers):
         if messages and _continues(messages[-1], message):
             _join(messages[-1], message)
         else:
@@ -188,6 +188,21 @@ def _without_interrupted(numbered: Sequence[tuple[str, Item]]) -> Iterator[tuple
         is_cut = item["type"] in _CALLS and item.get("status") == "incomplete"
         if not is_cut or item["call_id"] in answered:
             yield where, item
+
+
+def _without_unknown_requests(
+    numbered: Iterable[tuple[str, Item]],
+) -> Iterator[tuple[str, Item]]:
+    """Yields the items. An MCP call whose approval request does not come before it stands alone: it
+    has the name and the arguments, too."""
+    request_ids = set()
+    for where, item in numbered:
+        if item["type"] == "mcp_approval_request":
+            request_ids.add(item["id"])
+        is_alone = item["type"] == "mcp_call" and (
+            item.get("approval_request_id") not in request_ids
+        )
+        yield where, {**item, "approval_request_id": None} if is_alone else item
 
 
 def _messages(numbered: Iterable[tuple[str, Item]], readers: Readers) -> Iterator[JsonObject]:

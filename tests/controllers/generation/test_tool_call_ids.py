@@ -65,6 +65,14 @@ SAID = stored_form(USER)
 CUT = item("function_call", "a", status="incomplete")
 
 
+REQUEST = stored_form({
+    "type": "mcp_approval_request", "id": "d", "server_label": "a", "name": "x", "arguments": "",
+})  # fmt: skip
+REFUSAL = stored_form(
+    {"type": "mcp_approval_response", "approval_request_id": "d", "approve": False}
+)
+
+
 @pytest.mark.parametrize(
     ("before", "own"),
     [
@@ -75,6 +83,7 @@ CUT = item("function_call", "a", status="incomplete")
         ([SAID, CUT], [SAID]),
         ([SAID, CALL, OUTPUT], [SAID]),
         ([], [item("computer_call_output", "c")]),
+        ([SAID, REQUEST], [REFUSAL]),
     ],
 )
 def test_items_whose_calls_are_answered_pass(before, own):
@@ -101,3 +110,12 @@ def test_an_item_without_the_other_is_refused(before, own, message, param):
 
     assert refused.value.message == message
     assert refused.value.param == param.replace("]", "].call_id")
+
+
+@pytest.mark.parametrize("items", [[REFUSAL], [REFUSAL, REQUEST]])
+def test_response_to_an_unknown_approval_request_is_refused(items):
+    with pytest.raises(InvalidRequest) as refused:
+        check_items([SAID], items)
+
+    assert refused.value.message == "No approval request has the id `d`."
+    assert refused.value.param == "input[0].approval_request_id"

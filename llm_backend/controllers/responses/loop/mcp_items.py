@@ -10,7 +10,6 @@ from llm_backend.backends.base import FUNCTION_NAME_LENGTH
 from llm_backend.controllers.response_items.input_parts import Item
 from llm_backend.controllers.response_items.items import new_id
 from llm_backend.controllers.services.server_tools import ServerCall, ToolContext
-from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonObject
 
 _UNNAMEABLE = re.compile(r"[^A-Za-z0-9_.\-]")
@@ -60,8 +59,7 @@ def find_tool_list(context: ToolContext) -> Item | None:
 
 
 def find_approved_calls(context: ToolContext, label: str) -> list[ApprovedCall]:
-    """Returns the approved calls of this server's tools that have not been run yet. Raises
-    `InvalidRequest` for a response to an unknown approval request."""
+    """Returns the approved calls of this server's tools that have not been run yet."""
     requests = {
         item["id"]: item for item in context.items if item["type"] == "mcp_approval_request"
     }
@@ -72,9 +70,7 @@ def find_approved_calls(context: ToolContext, label: str) -> list[ApprovedCall]:
     for approval in context.items:
         if approval["type"] != "mcp_approval_response":
             continue
-        request = requests.get(request_id := approval["approval_request_id"])
-        if request is None:
-            raise InvalidRequest(f"No approval request has the id `{request_id}`.", param="input")
+        request = requests[request_id := approval["approval_request_id"]]
         if (
             approval["approve"]
             and request["server_label"] == label

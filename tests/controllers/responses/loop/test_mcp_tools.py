@@ -2,6 +2,7 @@
 
 import pytest
 
+from llm_backend.controllers.response_items import items
 from llm_backend.controllers.responses.loop.mcp_entry import (
     allows,
     check_entry,
@@ -89,8 +90,6 @@ def test_an_approved_call_is_due_until_it_was_made():
     assert find_approved_calls(asked(REQUEST, answer(True), made), "a") == []
     assert find_approved_calls(asked(REQUEST, answer(False)), "a") == []
     assert find_approved_calls(asked(REQUEST, answer(True)), "another") == []
-    with pytest.raises(InvalidRequest, match="mcpr_9"):
-        find_approved_calls(asked(REQUEST, answer(True, "mcpr_9")), "a")
 
 
 def test_the_latest_list_of_a_server_counts_unless_it_failed():
@@ -129,6 +128,19 @@ def test_an_approved_call_is_in_the_messages_once():
     assert [message["role"] for message in said] == ["assistant", "tool"]
     assert said[1]["tool_call_id"] == said[0]["tool_calls"][0]["id"] == "mcpr_1"
     assert "too dear" in refused[1]["content"]
+
+
+def test_call_without_its_approval_request_stands_alone_in_the_messages():
+    call = {**REQUEST, "id": "mcp_1", "type": "mcp_call", "output": "done",
+            "approval_request_id": "mcpr_1"}  # fmt: skip
+    readers = dict.fromkeys(("mcp_call", "mcp_approval_request"), messages_from)
+    alone = items.messages_from([], [call, REQUEST], readers)
+    whole = items.messages_from([REQUEST], [call], readers)
+
+    assert [message["role"] for message in alone] == ["assistant", "tool", "assistant"]
+    assert alone[1]["tool_call_id"] == alone[0]["tool_calls"][0]["id"] == "mcp_1"
+    assert [message["role"] for message in whole] == ["assistant", "tool"]
+    assert whole[1]["tool_call_id"] == whole[0]["tool_calls"][0]["id"] == "mcpr_1"
 
 
 def test_tools_of_two_servers_never_have_one_name():
