@@ -182,6 +182,7 @@ def test_a_cancelled_response_ends_and_the_next_one_is_answered(server):
           "output_modalities": ["words"]}}, "session.output_modalities[0]"),
         ({"type": "session.update", "session": {"type": "realtime", "temperature": 9}},
          "session.temperature"),
+        ({"type": "response.create", "response": {"temperature": 9}}, "response.temperature"),
         ({"type": "response.create", "response": {"max_output_tokens": 3}},
          "response.max_output_tokens"),
         ({"type": "response.create", "response": {"conversation": "conv_1"}},
@@ -208,11 +209,11 @@ def test_a_mistake_is_an_error_event_that_names_the_field(server, event, param):
 
 def test_a_response_that_the_model_refuses_fails_with_its_error(server):
     with opened(server) as session:
-        events = session.answer(message("x"), temperature=9)
+        events = session.answer(message("x"), prompt={"id": "none"})
         after = session.answer(message("Hello!"))
 
     (error,) = [one["error"] for one in events if one["type"] == "error"]
-    assert error["param"] == "temperature"
+    assert error["param"] == "prompt.id"
     done = events[-1]["response"]
     assert done["status_details"]["error"]["type"] == "invalid_request_error"
     assert done["status"] == "failed"

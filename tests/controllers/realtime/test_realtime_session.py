@@ -773,6 +773,15 @@ async def test_a_number_that_no_response_may_have_is_refused_in_a_session(field,
     assert client.read[1]["error"]["param"] == f"session.{field}"
 
 
+async def test_temperature_that_no_response_may_have_is_refused_before_it_begins():
+    client = WaitingClient({"type": "response.create", "response": {"temperature": 9}})
+    async with running(session(client, Model())):
+        assert await comes_true(lambda: len(client.read) == 2, within_s=20)
+
+    assert client.read[1]["type"] == "error"
+    assert client.read[1]["error"]["param"] == "response.temperature"
+
+
 async def test_a_turn_begins_after_the_end_of_the_one_before(detector):
     noise = random.Random(1).randbytes(24_000)
     said = audio((noise + bytes(33_600)) * 2)  # half a second, and 0.7 s of silence, twice
