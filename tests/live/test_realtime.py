@@ -191,6 +191,8 @@ def test_a_cancelled_response_ends_and_the_next_one_is_answered(server):
         (message("x", content=[{"type": "input_text"}]), "item.content[0].text"),
         (message("x", content=[{"type": "input_image", "image_url": "", "file_id": "file-1"}]),
          "item.content[0].image_url"),
+        (message("x", content=[{"type": "input_image", "image_url": "data:image/png;base64,AAAA"}]),
+         "item.content[0].image_url"),
         (message("x") | {"previous_item_id": "none"}, "previous_item_id"),
         ({"type": "conversation.item.create", "item": {"type": "mcp_approval_response", "id": "a",
           "approval_request_id": "b", "approve": True}}, "item.type"),

@@ -103,9 +103,7 @@ class ChatRenderer:
 
     def _check_medium(self, file: MediaPart, info: ModelInfo) -> MediaPart:
         if file.medium not in info.media:
-            raise errors.UnsupportedField(
-                f"The model `{self._model}` {_MISSING_INPUT[file.medium]}.", param=file.param
-            )
+            raise missing_input(self._model, file)
         return file
 
     def _with_personality(self, request: Chat, default: str | None) -> Chat:
@@ -117,6 +115,12 @@ class ChatRenderer:
             return request
         system = {"role": "system", "content": self._personalities[name]}
         return replace(request, messages=[system, *request.messages])
+
+
+def missing_input(model: str, file: MediaPart) -> errors.UnsupportedField:
+    """Returns the error for a file of a medium that the model has no input for."""
+    message = f"The model `{model}` {_MISSING_INPUT[file.medium]}."
+    return errors.UnsupportedField(message, param=file.param)
 
 
 def names_of_media(prompt: RenderedPrompt) -> dict[str, str]:

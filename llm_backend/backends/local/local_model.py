@@ -16,7 +16,11 @@ from llm_backend.backends.local.admitted_generation import (
     share_resources,
 )
 from llm_backend.backends.local.chat_formats import ChatFormat
-from llm_backend.backends.local.chat_rendering import ChatRenderer, names_of_media
+from llm_backend.backends.local.chat_rendering import (
+    ChatRenderer,
+    missing_input,
+    names_of_media,
+)
 from llm_backend.backends.local.chat_template import ChatTemplate
 from llm_backend.backends.local.engine_commands import chat_command, prompt_command
 from llm_backend.backends.local.engine_errors import translate_engine_errors
@@ -24,7 +28,7 @@ from llm_backend.backends.local.grammar_field import GrammarField
 from llm_backend.backends.local.image_setup import LocalImageSetup
 from llm_backend.backends.local.label_scoring import LabelScoring
 from llm_backend.backends.local.markup import MarkupParser
-from llm_backend.backends.local.media import MediaReader
+from llm_backend.backends.local.media import Image, MediaReader
 from llm_backend.backends.local.model_handle import ModelHandle, ModelState
 from llm_backend.backends.local.model_protocol import ProtocolCache
 from llm_backend.engine import EngineClient
@@ -208,6 +212,13 @@ class LocalModel:
     def choose_personality(self, name: str) -> None:
         """Sets the personality of requests that name none."""
         self._personality = name
+
+    async def check_image(self, image: Image) -> None:
+        """Raises `InvalidRequest`, which names the field, for an image that the model does not see
+        or that cannot be decoded; does not load the model."""
+        if not self.accepts_images:
+            raise missing_input(self.card.id, image)
+        await self._reader.decode([(0, image)])
 
     async def load(self) -> None:
         """Loads the model and waits for it."""

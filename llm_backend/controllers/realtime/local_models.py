@@ -1,12 +1,14 @@
 """Models that answer realtime sessions here."""
 
 from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.backends.local.media import Image
 from llm_backend.backends.registry import ImageServerModel, UpstreamModel, wrong_operation
 from llm_backend.backends.speech import BUILTIN_VOICE, EspeakModel
 from llm_backend.controllers.realtime.session_config import Capabilities, SessionConfig
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest
 from llm_backend.extras import is_installed
+from llm_backend.json_types import JsonMapping
 
 OPERATION = ("realtime", "Realtime")
 """Names by which settings assign realtime sessions to an upstream."""
@@ -31,6 +33,17 @@ async def check_local_model(services: Services, model: str) -> None:
         raise InvalidRequest(f"`{model}` {target.purpose}; it does not answer.", param="model")
     if await target.may_embed():
         raise InvalidRequest(f"`{model}` embeds texts; it does not answer.", param="model")
+
+
+async def check_images(services: Services, model: str, item: JsonMapping) -> None:
+    """Raises `InvalidRequest`, which names the field, for an item with an image that the model does
+    not see or that cannot be decoded: each response would fail until the item is deleted."""
+    target = services.registry.targets(model, OPERATION)[0]
+    parts = item["content"] if item["type"] == "message" else ()
+    for index, part in enumerate(parts):
+        if part["type"] == "input_image" and isinstance(target, LocalModel):
+            detail, param = part.get("detail") or "auto", f"item.content[{index}].image_url"
+            await target.check_image(Image(url=part["image_url"], detail=detail, param=param))
 
 
 def capabilities_of(services: Services) -> Capabilities:

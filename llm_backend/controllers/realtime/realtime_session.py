@@ -48,7 +48,8 @@ Handle = Callable[[JsonMapping], Awaitable[None]]
 class RealtimeSession:
     """A session of at most `duration_s` seconds. It has at most `responses_limit` responses in
     progress, and transcribes at most as many turns concurrently. A turn has at most `input_limit_s`
-    seconds of audio."""
+    seconds of audio. `check_images` raises `InvalidRequest` for an item with an image that the
+    model cannot see."""
 
     def __init__(
         self,
@@ -61,12 +62,14 @@ class RealtimeSession:
         duration_s: float,
         responses_limit: int,
         input_limit_s: int,
+        check_images: Handle,
     ) -> None:
         self._client = client
         self._config = config
         self._requests = requests
         self._validators = validators
         self._limits = limits
+        self._check_images = check_images
         self._duration_s = duration_s
         self._responses_limit = responses_limit
         self._id = f"sess_{uuid.uuid4().hex[:24]}"
@@ -149,6 +152,8 @@ class RealtimeSession:
 
     async def _create_item(self, event: JsonMapping) -> None:
         item, turns, size = await offload(self._read_item, event["item"])
+        if not self._config.is_transcription:
+            await self._check_images(item)
         previous = self._conversation.add(item, event.get("previous_item_id"), size=size)
         await self._sender.send(*item_events(item, previous))
         for index, turn in turns.items():

@@ -1,6 +1,7 @@
 """`/realtime` with a local model: the socket of a realtime session."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from starlette.types import ASGIApp
@@ -9,7 +10,7 @@ from starlette.websockets import WebSocket
 from llm_backend.backends.upstream.websockets import CloseReason, upstream_protocols
 from llm_backend.contract.body import json_limits
 from llm_backend.controllers.realtime import RealtimeSession
-from llm_backend.controllers.realtime.local_models import check_local_model
+from llm_backend.controllers.realtime.local_models import check_images, check_local_model
 from llm_backend.controllers.realtime.session_config import SessionConfig
 from llm_backend.controllers.realtime.session_requests import SessionRequests
 from llm_backend.controllers.services import Services
@@ -49,6 +50,7 @@ async def serve_realtime(
                 duration_s=settings.realtime_session_s,
                 responses_limit=settings.socket_streams_limit,
                 input_limit_s=settings.realtime_input_limit_s,
+                check_images=partial(check_images, services, model),
             )
             if not await session.run():
                 await client.close(CloseReason(code=GOING_AWAY, reason="session expired"))

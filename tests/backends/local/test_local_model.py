@@ -1,11 +1,15 @@
 import asyncio
 
+import pytest
+
 from llm_backend.backends.base import Chat, GenerationLimits, ModelCard, TextPrompt
 from llm_backend.backends.local.admitted_generation import AdmittedGeneration
 from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.backends.local.media import Image
 from llm_backend.backends.local.model_handle import ModelState
 from llm_backend.backends.local.model_manager import LocalModelManager
 from llm_backend.engine import EngineClient
+from llm_backend.errors import InvalidRequest
 from tests.engine.conftest import config
 from tests.engine.gguf_models import write_llama
 
@@ -92,3 +96,20 @@ async def test_chat_beside_an_answer_does_not_wait_while_the_model_is_unloaded(t
             await unload
             assert handle.state is ModelState.UNLOADED
             assert await read(await model.chat_beside(answer, chat)) == 3
+
+
+@pytest.mark.parametrize(
+    ("modalities", "message"),
+    [(("text",), "The model `a` sees no images."), (("text", "image"), "The image is empty.")],
+)
+async def test_image_that_the_model_cannot_see_is_refused_without_loading_it(
+    tmp_path, modalities, message
+):
+    path, more = tmp_path / "none.gguf", (("input_modalities", modalities),)
+    async with LocalModelManager() as manager:
+        handle = manager.add_model("a", lambda _: EngineClient(config(path)), estimate_bytes)
+        model = LocalModel(ModelCard(id="a", created_at=1, owned_by="test", more=more), handle)
+        with pytest.raises(InvalidRequest, match=message) as refused:
+            await model.check_image(Image(url="data:image/png;base64,", param="item.content[0]"))
+
+    assert refused.value.param == "item.content[0]"

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import AsyncGenerator, AsyncIterator
 from importlib.util import find_spec
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -208,6 +209,7 @@ def session(
         duration_s=duration_s,
         responses_limit=2,
         input_limit_s=10,
+        check_images=AsyncMock(),
     )
 
 
