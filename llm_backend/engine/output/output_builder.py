@@ -14,6 +14,7 @@ from llm_backend.engine.output.text_stream import ReleasedText, TextStream
 from llm_backend.engine.sampling import Choice, Row, Sampler, log_probabilities
 from llm_backend.engine.sampling.constraint import Constraint
 from llm_backend.engine.sequence import Sequence
+from llm_backend.engine.speculation.prompt_lookup import SharedPromptLookup
 from llm_backend.engine.speculation.prompt_lookup_drafter import LookupRates, PromptLookupDrafter
 
 
@@ -27,6 +28,7 @@ class OutputBuilder:
         sequence: Sequence,
         vocabulary: Vocabulary,
         prediction: abc.Sequence[int] = (),
+        prompt_lookup: SharedPromptLookup | None = None,
     ) -> None:
         self.sequence = sequence
         self.prediction = prediction
@@ -40,6 +42,7 @@ class OutputBuilder:
         self._suppressed = sorted(ignored - self._end_tokens)
         self._delayed = sorted(self._end_tokens) if command.min_tokens else []
         self.constraint: Constraint | None = None
+        self._prompt_lookup = prompt_lookup or SharedPromptLookup()
         self._lookup_drafter: PromptLookupDrafter | None = None
         self._draft: list[int] = []  # drafted tokens, the next one last
         self._drafted_tokens = 0
@@ -85,7 +88,8 @@ class OutputBuilder:
         if self._lookup_drafter is None:
             length = max(0, self.sequence.prompt_tokens)
             prompt, generated = self.sequence.tokens[:length], self.sequence.tokens[length:]
-            self._lookup_drafter = PromptLookupDrafter(prompt, rates, self.prediction)
+            lookup = self._prompt_lookup.take(prompt, self.prediction)
+            self._lookup_drafter = PromptLookupDrafter(lookup, rates)
             for token in generated:
                 self._lookup_drafter.push(token)
         return self._lookup_drafter

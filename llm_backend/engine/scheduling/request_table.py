@@ -18,6 +18,7 @@ from llm_backend.engine.scheduling.grammar_compilation import GrammarCompilation
 from llm_backend.engine.scheduling.scoring_request import ScoringRequest
 from llm_backend.engine.scheduling.scoring_validation import ValidatedScoring, validate_scoring
 from llm_backend.engine.sequence import Sequence
+from llm_backend.engine.speculation.prompt_lookup import SharedPromptLookup
 
 ValidatedCommand = ValidatedPrompt | ValidatedScoring
 EngineRequest = GenerationRequest | ScoringRequest
@@ -227,4 +228,7 @@ class RequestTable:
             for index in range(command.answer_count)
         ]
         vocabulary = self._model.vocabulary
-        return [OutputBuilder(command, one, vocabulary, prompt.prediction) for one in sequences]
+        lookup = SharedPromptLookup(command.answer_count)
+        return [
+            OutputBuilder(command, one, vocabulary, prompt.prediction, lookup) for one in sequences
+        ]

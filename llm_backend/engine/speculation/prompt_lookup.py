@@ -6,7 +6,8 @@ index to that of the pair's previous occurrence. So a token costs one dictionary
 follows a bounded number of links.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from copy import copy
 from itertools import takewhile
 
 _MAX_OCCURRENCES = 32  # that are compared: a frequent pair has thousands
@@ -28,6 +29,14 @@ class PromptLookup:
         if predicted:
             self.extend((*_BEGIN, *predicted, _END))
             self._prediction_end = len(self._tokens)
+
+    def copy(self) -> "PromptLookup":
+        """Returns a copy that grows apart from this text."""
+        other = copy(self)
+        other._tokens = self._tokens.copy()
+        other._latest = self._latest.copy()
+        other._previous = self._previous.copy()
+        return other
 
     def extend(self, tokens: Iterable[int]) -> None:
         """Appends `tokens` to the text."""
@@ -95,3 +104,33 @@ class PromptLookup:
         ):
             length += 1
         return length
+
+
+class SharedPromptLookup:
+    """Text of a prompt, with a prediction, that several answers continue. It is read once; each of
+    the first `answers` - 1 takes a copy, and the last one the text itself."""
+
+    def __init__(self, answers: int = 1) -> None:
+        self._untaken = answers
+        self._lookup: PromptLookup | None = None
+        self._prompt_tokens = 0
+
+    def take(self, prompt: Sequence[int], prediction: Sequence[int]) -> PromptLookup:
+        """Returns the text for one more answer. A prompt that a context shift has shortened is read
+        for its answer alone."""
+        self._untaken -= 1
+        if self._lookup is None:
+            self._lookup, self._prompt_tokens = _read_prompt(prompt, prediction), len(prompt)
+        elif len(prompt) != self._prompt_tokens:
+            return _read_prompt(prompt, prediction)
+        if self._untaken > 0:
+            return self._lookup.copy()
+        taken, self._lookup = self._lookup, None
+        return taken
+
+
+def _read_prompt(prompt: Sequence[int], prediction: Sequence[int]) -> PromptLookup:
+    lookup = PromptLookup(prediction)
+    lookup.extend(prompt)
+    lookup.mark_begin()
+    return lookup

@@ -6,7 +6,6 @@ worth it.
 """
 
 from bisect import bisect_right
-from collections import abc
 
 from llm_backend.engine.speculation.acceptance_rate import AcceptanceRate
 from llm_backend.engine.speculation.prompt_lookup import PromptLookup
@@ -36,12 +35,8 @@ class PromptLookupDrafter:
     """Drafts the next tokens of one text. `predicted_tokens` counts the tokens that the
     request's prediction foretold."""
 
-    def __init__(
-        self, tokens: abc.Sequence[int], rates: LookupRates, prediction: abc.Sequence[int]
-    ) -> None:
-        self._lookup = PromptLookup(prediction)
-        self._lookup.extend(tokens)
-        self._lookup.mark_begin()
+    def __init__(self, lookup: PromptLookup, rates: LookupRates) -> None:
+        self._lookup = lookup
         self._rates = LookupRates(rates)
         self._match = self._lookup.match()
         self.predicted_tokens = 0

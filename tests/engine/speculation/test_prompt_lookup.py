@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_backend.engine.speculation.prompt_lookup import PromptLookup
+from llm_backend.engine.speculation.prompt_lookup import PromptLookup, SharedPromptLookup
 
 TEXTS = st.lists(st.integers(0, 3), max_size=30)  # few enough places that none is passed over
 
@@ -81,3 +81,34 @@ def test_prompt_lookup_does_not_extend_across_the_prediction():
 
     assert lookup.token_at(index) is None
     assert lookup.continuation(index, 3) == []
+
+
+@given(st.data(), TEXTS, TEXTS, st.integers(1, 3))
+def test_answers_look_up_one_prompt_apart(data, prompt, prediction, count):
+    shared = SharedPromptLookup(count)
+    for _ in range(count):
+        taken, alone = shared.take(prompt, prediction), PromptLookup(prediction)
+        alone.extend(prompt)
+        alone.mark_begin()
+        for token in data.draw(TEXTS.filter(bool)):
+            taken.push(token)
+            alone.push(token)
+        assert taken.match() == alone.match()
+        assert taken.continuation(0, 9) == alone.continuation(0, 9)
+
+
+def test_prompt_of_several_answers_is_read_once():
+    class Prompt(list):
+        reads = 0
+
+        def __iter__(self):
+            self.reads += 1
+            return super().__iter__()
+
+    shared, prompt = SharedPromptLookup(3), Prompt([1, 2, 3, 1, 2])
+    taken = [shared.take(prompt, ()) for _ in range(3)]
+    shorter = shared.take(prompt[1:], ())
+
+    assert prompt.reads == 1
+    assert [one.match() for one in taken] == [(2, 2)] * 3
+    assert shorter.match() is None

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_backend.engine.speculation.pass_costs import PassCosts
+from llm_backend.engine.speculation.prompt_lookup import SharedPromptLookup
 from llm_backend.engine.speculation.prompt_lookup_drafter import LookupRates, PromptLookupDrafter
 from llm_backend.engine.speculation.speculative_decoding import choose_lookup_counts
+from tests.engine.speculation.test_prompt_lookup import looked_up
 
 CHANCES = st.lists(st.sampled_from([0.1, 0.3, 0.5, 0.8, 0.9, 1.0]), max_size=4).map(
     lambda found: list(itertools.accumulate(found, lambda left, right: left * right))
@@ -17,7 +19,7 @@ CHANCES = st.lists(st.sampled_from([0.1, 0.3, 0.5, 0.8, 0.9, 1.0]), max_size=4).
 
 
 def drafter_of(prompt: list[int], prediction: tuple[int, ...] = ()) -> PromptLookupDrafter:
-    return PromptLookupDrafter(prompt, LookupRates(), prediction)
+    return PromptLookupDrafter(SharedPromptLookup().take(prompt, prediction), LookupRates())
 
 
 def test_prompt_lookup_drafter_repeats_the_prompt():
@@ -48,13 +50,13 @@ def test_prompt_lookup_drafter_acceptance_rate_follows_accepted_tokens():
 
 def test_prompt_lookup_drafter_acceptance_rates_carry_over_to_the_next_text():
     probabilities = LookupRates()
-    first = PromptLookupDrafter([1, 2, 3], probabilities, ())
+    first = PromptLookupDrafter(looked_up([1, 2, 3]), probabilities)
     for other in range(10, 30):
         for token in (1, 2, other):
             first.push(token)
 
     assert (
-        PromptLookupDrafter([1, 2, 3, 1, 2], probabilities, ()).probabilities(1)[0]
+        PromptLookupDrafter(looked_up([1, 2, 3, 1, 2]), probabilities).probabilities(1)[0]
         < drafter_of([1, 2, 3, 1, 2]).probabilities(1)[0]
     )
 
