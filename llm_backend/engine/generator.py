@@ -426,6 +426,8 @@ class Generator(WorkerEngine):
         self._requests.remember_answer(request, sequence)
 
     def _publish_delta(self, request: EngineRequest, event: Delta | None) -> None:
+        if event is None and isinstance(request, GenerationRequest):
+            event = request.progress()
         if event is not None:
             self._publish(request.address, event)
 

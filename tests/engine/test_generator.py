@@ -410,12 +410,15 @@ def test_best_of_returns_the_likeliest_answer_only():
         logprobs = [item.logprob for delta in bench.deltas("all", index) for item in delta.logprobs]
         means[bench.text("all", index)] = sum(logprobs) / len(logprobs)
 
-    (answer,) = bench.deltas("best")
+    *progress, answer = bench.deltas("best")
     assert answer.completion_tokens + answer.discarded_tokens == sum(
         bench.deltas("all", index)[-1].completion_tokens for index in range(4)
     )
     assert bench.text("best") == max(means, key=lambda text: means[text])
-    assert len(bench.outbox.events["best"]) == 2
+    assert {(delta.text, delta.finish_reason) for delta in progress} == {("", None)}
+    counted = [delta.discarded_tokens for delta in progress]
+    assert counted == sorted(counted)
+    assert counted[-1] == answer.completion_tokens + answer.discarded_tokens
 
 
 def test_prompt_that_exceeds_the_context_is_refused():

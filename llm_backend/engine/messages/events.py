@@ -71,7 +71,8 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=T
     `cached_tokens` is the number of prompt tokens from a cached prefix. Counts of this choice so
     far: `drafted_tokens` were drafted, `accepted_tokens` of them were accepted, and
     `predicted_tokens` of the generated tokens were as in the request's prediction.
-    `discarded_tokens` were generated for the answers that `best_of` did not choose."""
+    `discarded_tokens` were generated for the answers that `best_of` did not choose; before it
+    chooses, deltas without text count those of all answers there."""
 
     id: str
     index: int

@@ -74,4 +74,6 @@ class Outbox:
 
 def _can_wait(event: Event) -> bool:
     """True if the event is from the middle of an answer."""
-    return isinstance(event, Delta) and event.finish_reason is None and event.completion_tokens > 1
+    if not isinstance(event, Delta) or event.finish_reason is not None:
+        return False
+    return event.completion_tokens + event.discarded_tokens > 1

@@ -63,6 +63,20 @@ class GenerationRequest:
             media=media_spans(first.sequence.runs),
         )
 
+    def progress(self) -> Delta | None:
+        """Counts the tokens of buffered answers (`best_of`) so far, for a client that leaves before
+        their end; None for other answers, whose deltas count them."""
+        if self.command.answer_count == self.command.n:
+            return None
+        return Delta(
+            id=self.address.id,
+            index=0,
+            text="",
+            completion_tokens=0,
+            cached_tokens=self.consumers[0].sequence.cached_tokens,
+            discarded_tokens=sum(answer.sequence.generated for answer in self.consumers),
+        )
+
     def final_events(self) -> list[Delta]:
         """The best `n` of the buffered answers (`best_of`), best first, renumbered from 0. The
         first one counts the tokens of the others."""

@@ -1,4 +1,5 @@
 import asyncio
+from contextlib import aclosing
 
 import pytest
 
@@ -113,3 +114,17 @@ async def test_image_that_the_model_cannot_see_is_refused_without_loading_it(
             await model.check_image(Image(url="data:image/png;base64,", param="item.content[0]"))
 
     assert refused.value.param == "item.content[0]"
+
+
+async def test_tokens_of_best_of_are_counted_though_its_client_leaves(tmp_path):
+    path, counted = write_llama(tmp_path / "tiny.gguf"), []
+    limits = GenerationLimits(max_tokens=30, ignore_eos=True, best_of=3)
+    async with LocalModelManager() as manager:
+        handle = manager.add_model("a", lambda _: EngineClient(config(path)), estimate_bytes)
+        card = ModelCard(id="a", created_at=1, owned_by="test")
+        model = LocalModel(card, handle, lambda *fields: counted.append(fields[-1]))
+        (answer,) = await model.complete([TextPrompt(prompt="the cat", limits=limits)])
+        async with answer, aclosing(answer.text_deltas()) as deltas:
+            await anext(deltas)
+
+    assert 0 < counted[0].completion_tokens < 3 * 30
