@@ -56,6 +56,8 @@ _PARTS = re.compile(
 _AROUND = {"?=": "lookahead", "?!": "lookahead", "?<=": "lookbehind", "?<!": "lookbehind"}
 _ESCAPES = re.compile(r"\\0(?![0-9])|\\c([A-Za-z])|\\.", re.DOTALL)
 _CLASSES = re.compile(r"\[\^?\]?(?:\\.|[^\]\\])*\]?|\\.", re.DOTALL)
+_CONTROLS = re.compile(r"\[(\^|.*(\x00|\\x00|\\u0000|\\u\{0+\})-)", re.DOTALL)
+"""Class that may have all control characters: a negated one, or one with a range from NUL."""
 _CLASS_PARTS = re.compile(r"^\[\^?(?P<first>-(?=-))?|\\.|--|[\[&~]", re.DOTALL)
 # ECMAScript's white space, which the validator knows, has U+FEFF; Unicode's has U+0085.
 _SPACES = {r"\s": "[\\s\ufeff--\x85]", r"\S": "[\\S\x85--\ufeff]"}  # short: pattern size is limited
@@ -92,7 +94,10 @@ def lower_pattern(pattern: str, keyword: str, path: Path) -> str:
 
 
 def _lower_class(found: re.Match[str]) -> str:
-    return _CLASS_PARTS.sub(_lower_class_part, found[0])
+    """Rewrites a class of characters. It loses NUL if it may have all control characters: in
+    such a class llguidance permits quotation marks and backslashes, too."""
+    lowered = _CLASS_PARTS.sub(_lower_class_part, found[0])
+    return rf"[{lowered}--\x00]" if _CONTROLS.match(found[0]) else lowered
 
 
 def _lower_class_part(found: re.Match[str]) -> str:

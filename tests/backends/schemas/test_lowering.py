@@ -204,7 +204,8 @@ def permits(constraint, text: str) -> bool:
 @pytest.mark.parametrize(
     "pattern", [r"^\s$", r"^\S$", r"^[x\s]$", r"^[^\s]$", r"^[^\S]$", r"^[\S-]$", r"^[^x\S]$",
                 r"^\w$", r"^\d$", r"^[^\d]$", r"^.$",
-                r"^[^&&a]$", r"^[[a]$", r"^[a~~x]$", r"^[+--]$", r"^[^--a]$", r"^[^^-a\[]$"],
+                r"^[^&&a]$", r"^[[a]$", r"^[a~~x]$", r"^[+--]$", r"^[^--a]$", r"^[^^-a\[]$",
+                r'^[^"]$', r"^[^\\]$", r'^[^"\\]$', r"^[^!-~]$", r"^[\x00-!]$", r"^[\0-\x1f]$"],
 )  # fmt: skip
 def test_class_of_characters_is_the_same_in_grammar_and_validation(pattern):
     schema = {"type": "string", "pattern": pattern}
@@ -212,7 +213,8 @@ def test_class_of_characters_is_the_same_in_grammar_and_validation(pattern):
     compiled = GRAMMARS.compile(grammar(lowered.schema)).result()
     characters = [chr(point) for point in (*range(0x80, 0x100), 0x1680, 0x2028, 0x0660, 0xFEFF)]
     texts = [
-        json.dumps(character, ensure_ascii=False) for character in [*" !&+,-/0[^_ax~", *characters]
+        json.dumps(character, ensure_ascii=False)
+        for character in [*' !&+,-/0[^_ax~"\\\n\x01\x1f', *characters]
     ]
 
     permitted = [text for text in texts if permits(compiled.constraint(), text)]
