@@ -21,7 +21,6 @@ _STEPS = 20_000  # limit of (schema, value) pairs in one validation: some millis
 _ENUM_STEP = 64  # this many values of an enum are compared in the time of one such pair
 _DIGITS = 4000  # Python reads integers up to 4300
 _VALUE_LIMIT = 60  # characters of an invalid schema's value in its error message
-_EXPRESSIONS = {"pattern", "patternProperties"}
 _REFERENCE_KEYWORDS = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
@@ -150,15 +149,23 @@ def _compile(schema: JsonValue, has_formats: bool) -> Any:  # Any: the library h
 def _client_location(
     schema: JsonValue, lowered: JsonValue, location: Sequence[str | int]
 ) -> list[str | int]:
-    """Maps a location in the rewritten schema to the client's. The two differ in the keys that are
-    regular expressions, whose escapes were rewritten."""
+    """Maps the validator's location in the rewritten schema to the client's. The two differ in the
+    keys that are regular expressions, whose escapes were rewritten. The validator leaves out empty
+    names, and gives numeric ones as numbers."""
     found: list[str | int] = []
     for step in location:
-        name = step
-        if isinstance(schema, dict) and step not in schema:
-            name = list(schema)[list(lowered).index(step)]
+        while isinstance(lowered, dict) and str(step) not in lowered and "" in lowered:
+            found.append("")
+            schema, lowered = schema[""], lowered[""]
+        name = key = step
+        try:
+            if isinstance(lowered, dict):
+                key = str(step)
+                name = list(schema)[list(lowered).index(key)]
+            schema, lowered = schema[name], lowered[key]
+        except (LookupError, TypeError, ValueError):  # beside an empty name is one like this step
+            break
         found.append(name)
-        schema, lowered = schema[name], lowered[step]
     return found
 
 
@@ -176,10 +183,9 @@ def _schema_error(schema: JsonValue, path: Path, location: list[str | int]) -> S
     keyword = next((name for name in reversed(location) if isinstance(name, str)), "schema")
     value = json.dumps(_value_at(schema, location), ensure_ascii=False, default=str)
     excerpt = value if len(value) <= _VALUE_LIMIT else value[: _VALUE_LIMIT - 3] + "..."
-    if _EXPRESSIONS & {*location[-2:]} and (
-        location[-1] == "pattern" or location[-2] == "patternProperties"
-    ):
-        expression = excerpt if location[-1] == "pattern" else str(location[-1])[:_VALUE_LIMIT]
+    is_key = location[-2:-1] == ["patternProperties"]
+    if is_key or location[-1:] == ["pattern"]:
+        expression = str(location[-1])[:_VALUE_LIMIT] if is_key else excerpt
         return SchemaUnsupported(
             f"The schema is not valid: {expression} is not a supported regular expression.",
             (*path, *location),

@@ -461,6 +461,27 @@ def test_unsupported_keyword_is_refused_by_its_path(schema, place):
 
 
 @pytest.mark.parametrize(
+    ("schema", "place"),
+    [
+        ({"properties": {"1": {"type": "x"}}}, "properties.1.type"),
+        ({"properties": {"": {"type": "x"}}}, "properties..type"),
+        ({"properties": {"": {"properties": {"": {"pattern": "("}}}}},
+         "properties..properties..pattern"),
+        ({"properties": {"": {"properties": {"a": {"type": 1}}}, "properties": True}},
+         "properties.properties"),
+        ({"patternProperties": 5}, "patternProperties"),
+        ({"patternProperties": {r"\d": {"properties": {"0": {"minLength": -1}}}}},
+         r"patternProperties.\d.properties.0.minLength"),
+    ],
+)  # fmt: skip
+def test_invalid_schema_is_refused_by_its_path_with_any_names(schema, place):
+    with pytest.raises(InvalidRequest) as caught:
+        AnswerSchema(schema, ())
+
+    assert (caught.value.param, caught.value.code) == (place, "invalid_json_schema")
+
+
+@pytest.mark.parametrize(
     ("text", "place"),
     [
         ('{"const": 9007199254740993.0}', "const"),
