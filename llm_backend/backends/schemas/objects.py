@@ -5,7 +5,7 @@ from typing import Any
 from jsonschema_rs import validator_for
 
 from llm_backend.backends.schemas.formats import lower_escapes, lower_pattern
-from llm_backend.backends.schemas.keywords import Schema, keywords_of
+from llm_backend.backends.schemas.keywords import Schema, keywords_of, types_of
 from llm_backend.backends.schemas.node import Lowering, Node
 from llm_backend.json_types import JsonValue
 
@@ -66,6 +66,8 @@ def _additional_keyword(lowering: Lowering, schema: Schema) -> str | None:
 def _lower_names(lowering: Lowering, node: Node, lowered: dict[str, JsonValue]) -> None:
     """Rewrites `propertyNames` to additional properties with these names only."""
     names = node.schema["propertyNames"]
+    if isinstance(names, dict) and "string" not in types_of(names):
+        names = False
     if names is True or (isinstance(names, dict) and not keywords_of(names) - {"type"}):
         return
     if names is False:

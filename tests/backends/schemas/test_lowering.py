@@ -149,6 +149,8 @@ EXACT: list[dict[str, Any]] = [
     {"$id": "http://a.b/c", "$ref": "other", "$defs": {"d": {"$id": "other", **DIGIT}}},
     {"$ref": "#here", "$defs": {"d": {"$anchor": "here", **DIGIT}}},
     {**DRAFT_7, "$ref": "#/definitions/d", "maxLength": 0, "definitions": {"d": WORD}},
+    {"type": "object", "propertyNames": {"type": "null"}, "additionalProperties": DIGIT},
+    {"type": "object", "propertyNames": {"type": ["integer"], "maxLength": 1}},
     {**CLOSED, "properties": {"x": {"$ref": "#/$defs/none"}, "y": DIGIT},
      "$defs": {"none": {"not": {}}}},
     {**DIGIT, "$defs": {"unused": {"format": "regex", "pattern": "(?=a)", "$ref": "http://x.y"}}},
