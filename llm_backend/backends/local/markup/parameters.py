@@ -2,7 +2,7 @@
 strict schemas that a family's markup cannot express."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import unquote
 
 from llm_backend.backends.local.markup.family import ArgumentStyle
@@ -66,18 +66,36 @@ def value_types(schema: JsonValue, root: Mapping[str, JsonValue]) -> frozenset[s
         target = _follow_reference(one, root)
         if not isinstance(target, dict) or len(alternatives) > _ALTERNATIVES_LIMIT:
             return _TYPES
-        words = [target["const"]] if "const" in target else target.get("enum")
+        named = _named_types(target)
         others = target.get("anyOf", target.get("oneOf"))
-        if "type" in target:
-            named = target["type"]
-            types.update(_TYPES & set(map(str, named if isinstance(named, list) else [named])))
-        elif isinstance(words, list):
-            types.update(*(_types_of(json.dumps(word)) for word in words))
+        parts = target.get("allOf")
+        if named is not None:
+            types |= named
         elif isinstance(others, list):
             alternatives += others
+        elif isinstance(parts, list):
+            types |= _types_of_all(parts[:_ALTERNATIVES_LIMIT], root)
         else:
             return _TYPES
     return frozenset(types)
+
+
+def _types_of_all(parts: Sequence[JsonValue], root: Mapping[str, JsonValue]) -> frozenset[str]:
+    """Returns the types that all of these schemas allow, by those that name any."""
+    targets = [_follow_reference(part, root) for part in parts]
+    named = [_named_types(target) for target in targets if isinstance(target, dict)]
+    return _TYPES.intersection(*(types for types in named if types is not None))
+
+
+def _named_types(schema: Mapping[str, JsonValue]) -> frozenset[str] | None:
+    """Returns the types that a schema names, or those of its values; None if it names none."""
+    words = [schema["const"]] if "const" in schema else schema.get("enum")
+    if "type" in schema:
+        named = schema["type"]
+        return _TYPES & set(map(str, named if isinstance(named, list) else [named]))
+    if not isinstance(words, list):
+        return None
+    return frozenset().union(*(_types_of(json.dumps(word)) for word in words))
 
 
 def is_of_types(text: str, types: frozenset[str]) -> bool:

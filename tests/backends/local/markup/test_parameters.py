@@ -153,6 +153,9 @@ def test_is_text_only_for_schemas_of_strings(schema, is_one):
         ({"oneOf": [{"type": "number"}, {"type": ["array", "null"]}]}, {"number", "array", "null"}),
         ({"enum": ["a", 1, 1.5, True]}, {"string", "integer", "number", "boolean"}),
         ({"anyOf": [{"const": "a"}, {"const": None}]}, {"string", "null"}),
+        ({"allOf": [{"$ref": "#/$defs/word"}], "default": "a"}, {"string"}),
+        ({"allOf": [{"type": ["string", "null"]}, {"minLength": 1}, {"enum": ["1", 2]}]},
+         {"string"}),
         ({"anyOf": [{"$ref": "#/$defs/word", "title": "Word"}, {"type": "null"}]},
          {"string", "null"}),
     ],
@@ -163,8 +166,9 @@ def test_types_of_values_are_those_of_all_alternatives(schema, types):
 
 @pytest.mark.parametrize(
     "schema",
-    [{}, True, {"anyOf": [{"type": "string"}, {}]}, {"$ref": "#/$defs/missing"},
-     {"$ref": "#/$defs/loop"}, {"anyOf": [{"$ref": "#/$defs/loop"}] * 99}],
+    [{}, True, {"anyOf": [{"type": "string"}, {}]}, {"allOf": [{"minLength": 1}]},
+     {"$ref": "#/$defs/missing"}, {"$ref": "#/$defs/loop"},
+     {"anyOf": [{"$ref": "#/$defs/loop"}] * 99}],
 )  # fmt: skip
 def test_schema_without_types_allows_all_of_them(schema):
     loop = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/loop", "title": "Again"}]}
