@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llm_backend.backends.local.markup.family import CallParser, Tools
-from llm_backend.backends.local.markup.json_text import normalize_json
+from llm_backend.backends.local.markup.json_text import JsonText, normalize_json
 from llm_backend.backends.local.markup.python_strings import Write, read_python_string, write_text
 from llm_backend.backends.local.markup.reader import MarkupReader, NoCall, Steps
 
 _PREFIX_LETTERS = "bBrRuU"  # before the quote of a string
 _PREFIXES = ("b", "br", "r", "rb", "u")
+_JSON_QUOTE = '"'
 _DEPTH = 64  # deeper nesting is rejected
 
 
@@ -39,8 +40,9 @@ def python_calls(*closings: str, is_known_only: bool = False) -> CallParser:
 
 
 def gemma_calls(quote: str, *closings: str) -> CallParser:
-    """Creates a parser of `call:name{key:value,...}` with strings between two `quote`s."""
-    style = _LiteralStyle(quotes=(quote,), equals=":", has_escapes=False)
+    """Creates a parser of `call:name{key:value,...}` with strings between two `quote`s, or as in
+    JSON, which a grammar writes within other values."""
+    style = _LiteralStyle(quotes=(quote, _JSON_QUOTE), equals=":", has_escapes=False)
 
     def body(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
         yield from reader.skip_space()
@@ -256,6 +258,9 @@ def _read_string(
     reader: MarkupReader, style: _LiteralStyle, write: Write, *, is_raw: bool = False
 ) -> Steps[None]:
     """Reads a string; those next to it continue it in Python."""
+    if not style.has_escapes and reader.current == _JSON_QUOTE:
+        yield from _read_json_string(reader, write)
+        return
     if not style.has_escapes:
         quote = yield from reader.expect_one_of(*style.quotes)
         write('"')
@@ -276,3 +281,13 @@ def _read_string(
         raise _no_call_from(reader, prefix)
     write('"')
     reader.commit()
+
+
+def _read_json_string(reader: MarkupReader, write: Write) -> Steps[None]:
+    text = JsonText()
+    while not text.is_complete:
+        if not reader.current or not text.feed(reader.current):
+            raise NoCall
+        yield from reader.advance()
+        write(text.drain())
+        reader.commit(keep=len(text.pending))

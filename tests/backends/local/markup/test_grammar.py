@@ -151,6 +151,27 @@ def test_parser_reads_what_the_grammar_allows(family):
     assert parse_answer([ONE[family]], markup, tools=TOOLS).parsed() == [PARIS]
 
 
+@pytest.mark.parametrize(
+    ("family", "arguments"),
+    [
+        ("gemma-4", r'{tags:["a\"b","é\n"],more:{"c d":[null,{"":"<|"}]},tag:"x\\"}'),
+        ("function-gemma", r'{tags:["a\"b","é\n"],more:{"c d":[null,{"":"<|"}]},tag:"x\\"}'),
+    ],
+)
+def test_json_strings_within_the_familys_notation_are_read(family, arguments):
+    properties = {"tags": {"items": {"type": "string"}}, "more": {}, "tag": {"type": ["string"]}}
+    function = Function(name="label", parameters={"type": "object", "properties": properties})
+    notation = FAMILIES[family].calls.notation
+    text = f"{notation.begin}call:label{arguments}{notation.end}"
+    made = {"tags": ['a"b', "é\n"], "more": {"c d": [None, {"": "<|"}]}, "tag": "x\\"}
+    tools = {"label": function.parameters}
+
+    assert Follower(family).follow(text, [function])
+    for pieces in ([text], text):
+        answer = parse_answer(pieces, markup_of("", family), tools=tools)
+        assert (answer.parsed(), answer.content) == ([("label", made)], "")
+
+
 @each_family
 def test_grammar_of_any_parameter_schema_compiles(family):
     schema = {
