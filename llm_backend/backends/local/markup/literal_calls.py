@@ -16,6 +16,8 @@ from llm_backend.backends.local.markup.reader import MarkupReader, NoCall, Steps
 _PREFIX_LETTERS = "bBrRuU"  # before the quote of a string
 _PREFIXES = ("b", "br", "r", "rb", "u")
 _JSON_QUOTE = '"'
+_VALUE_STARTS = "\"'[{(+-.0123456789"  # no name of an argument begins so
+_NAME_ENDS = "=:,()[]{}\"'\n"
 _DEPTH = 64  # deeper nesting is rejected
 
 
@@ -105,9 +107,8 @@ def _read_arguments(
         yield from reader.skip_space()
         if reader.current == end:
             break
-        if reader.current.isalpha() or reader.current == "_":
+        if reader.current and reader.current not in _VALUE_STARTS:
             key = yield from _read_bare_key(reader)
-            yield from reader.skip_space()
             yield from reader.expect(style.equals)
         elif index < len(order):
             key = order[index]
@@ -131,9 +132,13 @@ def _read_arguments(
 
 
 def _read_bare_key(reader: MarkupReader) -> Steps[str]:
+    """Reads a name without quotes, in which spaces may be, and white space after it."""
     key = ""
-    while reader.current.isalnum() or (reader.current and reader.current in "_-.$/"):
+    while reader.current and reader.current not in _NAME_ENDS:
         key += yield from reader.advance()
+    yield from reader.skip_space()
+    if not (key := key.rstrip()):
+        raise NoCall
     return key
 
 
@@ -249,8 +254,6 @@ def _read_key(reader: MarkupReader, style: _LiteralStyle, write: Write) -> Steps
         yield from _read_string(reader, style, write)
         return
     key = yield from _read_bare_key(reader)
-    if not key:
-        raise NoCall
     write(json.dumps(key, ensure_ascii=False))
 
 

@@ -172,6 +172,22 @@ def test_json_strings_within_the_familys_notation_are_read(family, arguments):
         assert (answer.parsed(), answer.content) == ([("label", made)], "")
 
 
+@pytest.mark.parametrize("family", ["gemma", "lfm2", "gemma-4", "function-gemma"])
+def test_argument_whose_name_has_spaces_is_read(family):
+    properties = {"first name": {"type": "integer"}, "$top": {"type": "integer"}}
+    function = Function(name="find", parameters={"type": "object", "properties": properties})
+    markup = markup_of("", family)
+    notation = markup.calls.notation
+    is_gemma = notation.call.startswith("call:")
+    call = "call:find{first name:1,$top:2}" if is_gemma else "find(first name=1, $top=2)"
+    text = f"{notation.begin}{call}{notation.end}"
+
+    assert Follower(family).follow(text, [function])
+    assert parse_answer([text], markup, tools={"find": function.parameters}).parsed() == [
+        ("find", {"first name": 1, "$top": 2})
+    ]
+
+
 @each_family
 def test_grammar_of_any_parameter_schema_compiles(family):
     schema = {
