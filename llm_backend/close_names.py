@@ -5,9 +5,8 @@ from collections.abc import Iterable
 
 
 def closest_name(name: str, known: Iterable[str]) -> str | None:
-    """Returns the known name that is most like `name`, and not the same; None if none is close."""
-    others = [one for one in known if one != name]
-    return next(iter(difflib.get_close_matches(name, others, n=1)), None)
+    """Returns the known name that is most like `name`; None if none is close."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
 
 
 def did_you_mean(close: str | None) -> str:

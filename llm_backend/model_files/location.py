@@ -156,9 +156,9 @@ def _names_in(folder: Path) -> Iterator[str]:
 
 
 def _similar_name(name: str, folder: Path) -> str | None:
-    """Returns the name of a model that resembles `name`, as a whole or after its last slash; None
-    if there is no such model."""
-    names = ("builtin", *_names_in(folder))
+    """Returns the name of another model that resembles `name`, as a whole or after its last slash;
+    None if there is no such model."""
+    names = [one for one in ("builtin", *_names_in(folder)) if one != name]
     ends = {one.rpartition("/")[2]: one for one in names}
     return closest_name(name, names) or ends.get(closest_name(name, ends) or "")
 

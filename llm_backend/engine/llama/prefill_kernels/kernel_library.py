@@ -4,7 +4,6 @@ import ctypes
 import functools
 import logging
 import platform
-import sys
 from enum import IntEnum
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import llama_cpp as native
 
 from llm_backend.engine.llama.prefill_kernels.self_test import passes_self_test
 from llm_backend.engine.messages import MissingKernels
+from llm_backend.operating_system import is_linux
 
 _log = logging.getLogger("llm_backend.engine.prefill_kernels")
 
@@ -88,7 +88,7 @@ class PrefillKernels:
 @functools.cache
 def prefill_kernels() -> PrefillKernels | MissingKernels:
     """Returns the kernels, installed and tested, or the reason why they cannot be used."""
-    if not (sys.platform == "linux" and platform.machine() == "x86_64"):
+    if not (is_linux() and platform.machine() == "x86_64"):
         return MissingKernels.OTHER_SYSTEM
     if not LIBRARY.exists():
         _log.debug("engine.prefill_kernels reason=not_compiled")
