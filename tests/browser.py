@@ -104,7 +104,6 @@ def tab(
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda said: said.type == "error" and errors.append(_error_of(said)))
     yield page
-    page.unroute_all(behavior="ignoreErrors")  # of routes that are answered as the tab closes
     context.close()
     unexpected = [one for one in errors if not re.search(expected_error, one)]
     assert unexpected == [], unexpected

@@ -423,7 +423,7 @@ def test_a_parameter_that_cannot_be_keeps_the_question_to_both_models(browser, s
 
 def test_no_download_is_offered_where_the_server_has_none(browser, server):
     with tab(browser, server.address) as page:
-        page.route("**/v1/info", without_pulls)
+        describe_without(page, "pulls_models")
         page.goto("/")
         expect(page.locator("#model")).to_have_value("builtin")
         page.get_by_role("link", name="Status").click()
@@ -434,8 +434,10 @@ def test_no_download_is_offered_where_the_server_has_none(browser, server):
 
 def test_a_model_that_the_status_lists_late_can_be_removed(browser, server):
     with tab(browser, server.address) as page:
-        page.route("**/v1/info", without_pulls)
-        page.route("**/v1/models", in_the_folder)
+        describe_without(page, "pulls_models")
+        models = page.request.get("/v1/models").json()
+        models["data"][0]["file"] = "small.gguf"  # as of a model that was downloaded
+        page.route("**/v1/models", lambda route: route.fulfill(json=models))
         page.goto("/")
         expect(page.locator("#model")).to_have_value("builtin")
         held: list[Route] = []
@@ -448,16 +450,11 @@ def test_a_model_that_the_status_lists_late_can_be_removed(browser, server):
         expect(page.get_by_role("button", name="Remove builtin")).to_be_visible()
 
 
-def in_the_folder(route: Route) -> None:
-    """As a server lists a model that was downloaded."""
-    models = route.fetch().json()
-    models["data"][0]["file"] = "small.gguf"
-    route.fulfill(json=models)
-
-
-def without_pulls(route: Route) -> None:
-    """As a server without Ollama's operations describes itself."""
-    route.fulfill(json=route.fetch().json() | {"pulls_models": False})
+def describe_without(page: Page, ability: str) -> None:
+    """The server describes itself without an ability. Its answer is read here: a tab may close
+    before the handler of a route has read one."""
+    info = page.request.get("/v1/info").json() | {ability: False}
+    page.route("**/v1/info", lambda route: route.fulfill(json=info))
 
 
 def test_a_download_is_seen_again_on_return_to_the_page(browser, server):
@@ -694,7 +691,7 @@ def test_a_call_that_was_refused_or_failed_is_named_so(tools_page):
 
 def test_results_of_a_chat_that_was_left_are_continued_on_return(tools_page):
     page = tools_page
-    page.route("**/v1/info", without_detached_chats)
+    describe_without(page, "detaches_chats")
     page.reload()
     expect(page.locator("#model")).to_have_value("far")
     approval = ask(page, "Which models are there?")
@@ -761,11 +758,6 @@ def test_calls_of_a_chat_that_was_left_keep_their_results_when_the_connection_is
 def leave_for_a_new_chat(page: Page) -> None:
     page.get_by_role("button", name="New chat").click()
     expect(page.locator("article")).to_have_count(0)
-
-
-def without_detached_chats(route: Route) -> None:
-    """As a server of several processes describes itself."""
-    route.fulfill(json=route.fetch().json() | {"detaches_chats": False})
 
 
 def test_the_window_is_named_by_the_view_and_a_model_by_its_buttons(browser, server):
