@@ -271,7 +271,7 @@ class Generator(WorkerEngine):
         """Answers a request that generates no tokens and needs no computation."""
         self._publish_slot_assigned(request)
         for consumer in request.consumers:
-            self._publish_delta(request, consumer.end_at_prompt())
+            self._publish_delta(request, consumer, consumer.end_at_prompt())
         self._close(request)
 
     def _prepare_admitted(self, admitted: AdmittedSequence) -> None:
@@ -401,7 +401,7 @@ class Generator(WorkerEngine):
             return 0
         self._scheduler.accept_draft(consumer.sequence, draft[:accepted])
         self.statistics.generated_tokens += len(consumer.sequence.tokens) - length
-        self._publish_delta(request, delta)
+        self._publish_delta(request, consumer, delta)
         if consumer.is_finished:
             self._remove_consumer(request, consumer)
         return accepted
@@ -425,9 +425,11 @@ class Generator(WorkerEngine):
         self._scheduler.remove(sequence)
         self._requests.remember_answer(request, sequence)
 
-    def _publish_delta(self, request: EngineRequest, event: Delta | None) -> None:
+    def _publish_delta(
+        self, request: EngineRequest, consumer: LogitsConsumer, event: Delta | None
+    ) -> None:
         if event is None and isinstance(request, GenerationRequest):
-            event = request.progress()
+            event = request.progress(consumer)
         if event is not None:
             self._publish(request.address, event)
 

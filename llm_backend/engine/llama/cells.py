@@ -109,9 +109,10 @@ class Cells:
 
     def _has_lost_window(self, slot: int, position: int) -> bool:
         """True if the token at `position` would see tokens whose cells are another slot's now."""
+        if not self._window:
+            return False
         first_seen = max(0, position - self._window + 1)
-        first_held = int(native.llama_memory_seq_pos_min(self._memory, slot))
-        return self._window > 0 and first_held > first_seen
+        return int(native.llama_memory_seq_pos_min(self._memory, slot)) > first_seen
 
     def _write(self, slot: int, state: NDArray[np.uint8]) -> bool:
         """Writes a state into an empty slot. Returns True if the native code has read all of it."""

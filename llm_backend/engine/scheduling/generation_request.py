@@ -63,10 +63,14 @@ class GenerationRequest:
             media=media_spans(first.sequence.runs),
         )
 
-    def progress(self) -> Delta | None:
+    def progress(self, answer: object) -> Delta | None:
         """Counts the tokens of buffered answers (`best_of`) so far, for a client that leaves before
-        their end; None for other answers, whose deltas count them."""
+        their end: once a pass, with the last `answer` that goes on. None for other answers, whose
+        deltas count them."""
         if self.command.answer_count == self.command.n:
+            return None
+        running = (one for one in reversed(self.consumers) if not one.is_finished)
+        if answer is not next(running, self.consumers[-1]):
             return None
         return Delta(
             id=self.address.id,
