@@ -10,8 +10,7 @@ IDLE_S = 60.0  # of a request's absence: any request after the ejection is a pro
 
 
 class IdleProbe:
-    """Calls `probe` each minute after the end of an ejection, while `is_due` and until it raises
-    nothing."""
+    """Calls `probe` each minute after the end of an ejection, while `is_due`."""
 
     def __init__(self, probe: Callable[[], Awaitable[object]], is_due: Callable[[], bool]) -> None:
         self._probe = probe

@@ -20,6 +20,7 @@ class UnstoredResponses:
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._responses: OrderedDict[str, _Unstored] = OrderedDict()
+        self._bytes = 0
 
     def may_continue(self, body: bytes) -> bool:
         """True if the request may continue one of them: then it must be expanded."""
@@ -45,9 +46,12 @@ class UnstoredResponses:
             return
         added = [item for item in output if isinstance(item, dict) and _is_readable(item)]
         items = exact_json.dumps(_input_items(request.get("input")) + added)
+        replaced = self._responses.pop(response["id"], None)
         self._responses[response["id"]] = _Unstored(items, request.get("previous_response_id"))
-        while sum(len(one.items) for one in self._responses.values()) > self._limit_bytes:
-            self._responses.popitem(last=False)
+        self._bytes += len(items) - (len(replaced.items) if replaced else 0)
+        while self._bytes > self._limit_bytes:
+            _, oldest = self._responses.popitem(last=False)
+            self._bytes -= len(oldest.items)
 
 
 def is_unstored(fields: JsonMapping) -> bool:
