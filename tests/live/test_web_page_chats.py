@@ -2,12 +2,13 @@
 
 import json
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import APIResponse, Error, Page, Request, Route, expect
+from playwright.sync_api import APIResponse, Browser, Error, Page, Request, Route, expect
 
 from llm_backend.builtin import BUILTIN_PATH
 from tests.browser import ENDED_MEANWHILE, screenshot, tab
@@ -906,12 +907,19 @@ def test_beginnings_of_formulas_without_ends_cost_no_reading_of_the_whole_text_e
         assert long < 24 * short + 0.2, (begin, short, long)
 
 
-def test_a_new_chat_is_named_by_a_model_of_the_server_when_it_is_idle(browser, tmp_path):
-    model = tmp_path / "small.gguf"
-    model.symlink_to(BUILTIN_PATH)
-    with serve(tmp_path, "--model", str(model)) as served, tab(browser, served.address) as page:
+@contextmanager
+def naming_model(browser: Browser, folder: Path, expected_error: str = "nothing") -> Iterator[Page]:
+    """A page of a server whose model names chats, which the built-in one does not."""
+    (folder / "small.gguf").symlink_to(BUILTIN_PATH)
+    flags = ("--model", str(folder / "small.gguf"))
+    with serve(folder, *flags) as served, tab(browser, served.address, expected_error) as page:
         page.goto("/")
         expect(page.locator("#model")).to_have_value("small")
+        yield page
+
+
+def test_a_new_chat_is_named_by_a_model_of_the_server_when_it_is_idle(browser, tmp_path):
+    with naming_model(browser, tmp_path) as page:
         is_title = lambda one: one.method == "POST" and "flex" in (one.post_data or "")  # noqa: E731
         with page.expect_response(lambda one: is_title(one.request)) as answered:
             say(page, "Hello!")
@@ -927,11 +935,7 @@ def test_a_new_chat_is_named_by_a_model_of_the_server_when_it_is_idle(browser, t
 
 
 def test_a_title_of_the_user_is_not_replaced_by_a_generated_one(browser, tmp_path):
-    (tmp_path / "small.gguf").symlink_to(BUILTIN_PATH)
-    flags = ("--model", str(tmp_path / "small.gguf"))
-    with serve(tmp_path, *flags) as served, tab(browser, served.address, "409") as page:
-        page.goto("/")
-        expect(page.locator("#model")).to_have_value("small")
+    with naming_model(browser, tmp_path, "409") as page:
         held: list[Route] = []
 
         def hold_title(route: Route) -> None:
@@ -962,11 +966,7 @@ STORED = re.compile("/v1/chat/completions/chatcmpl-")
 
 
 def test_title_of_another_client_is_not_replaced_by_a_generated_one(browser, tmp_path):
-    (tmp_path / "small.gguf").symlink_to(BUILTIN_PATH)
-    flags = ("--model", str(tmp_path / "small.gguf"))
-    with serve(tmp_path, *flags) as served, tab(browser, served.address, "409") as page:
-        page.goto("/")
-        expect(page.locator("#model")).to_have_value("small")
+    with naming_model(browser, tmp_path, "409") as page:
         held: list[Route] = []
         page.route(STORED, lambda one: held.append(one) if is_post(one) else one.continue_())
         say(page, "Hello!")
@@ -982,11 +982,7 @@ def test_title_of_another_client_is_not_replaced_by_a_generated_one(browser, tmp
 
 
 def test_generated_title_is_kept_when_the_next_answer_was_requested_before(browser, tmp_path):
-    (tmp_path / "small.gguf").symlink_to(BUILTIN_PATH)
-    flags = ("--model", str(tmp_path / "small.gguf"))
-    with serve(tmp_path, *flags) as served, tab(browser, served.address) as page:
-        page.goto("/")
-        expect(page.locator("#model")).to_have_value("small")
+    with naming_model(browser, tmp_path) as page:
         held: list[Route] = []
         page.route(
             "**/v1/chat/completions",
@@ -1011,11 +1007,7 @@ def test_generated_title_is_kept_when_the_next_answer_was_requested_before(brows
 
 
 def test_title_of_the_user_is_kept_when_the_answer_is_generated_again(browser, tmp_path):
-    (tmp_path / "small.gguf").symlink_to(BUILTIN_PATH)
-    flags = ("--model", str(tmp_path / "small.gguf"))
-    with serve(tmp_path, *flags) as served, tab(browser, served.address) as page:
-        page.goto("/")
-        expect(page.locator("#model")).to_have_value("small")
+    with naming_model(browser, tmp_path) as page:
         with page.expect_response(STORED):
             say(page, "Hello!")
         item = page.locator("#chats li")
